@@ -1,0 +1,141 @@
+"""The instruction table: what `guest` decodes and `execute` runs.
+
+One record per instruction. Operands are resolved as far as they can be before the run:
+RIP-relative addresses are absolute, branch targets are indexes into the table, an absent
+base or index register is `ZERO`, which always holds 0. So an address is always
+``registers[base] + registers[index] * scale + displacement``.
+
+    kind         operand is
+    NONE         absent
+    REGISTER     registers[register], its low `size` bytes
+    HIGH         bits 15..8 of registers[register] (ah, ch, dh, bh)
+    MEMORY       `size` bytes at the instruction's address
+    IMMEDIATE    `immediate`, already sign-extended
+
+Only NumPy is imported here, so that reading a guest needs no compiler.
+"""
+
+import numpy as np
+
+# Operand kinds.
+NONE, REGISTER, HIGH, MEMORY, IMMEDIATE = range(5)
+
+# Registers by their encoding (SDM 2 table 2-2), then one that reads as zero.
+RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI = range(8)
+ZERO = 16
+REGISTERS = 17
+
+# Operations. `dst` and `src` name the two operands of an instruction in Intel order.
+(
+    OP_UNSUPPORTED,  # decodable, outside the subset: faults if it is ever reached
+    OP_END,          # the address that guest_main returns to: the vCPU is done
+    OP_NOP,
+    OP_MOV,          # dst = src
+    OP_MOVZX,        # dst = src zero-extended from `src_size`
+    OP_MOVSX,        # dst = src sign-extended from `src_size`; movsxd and movsx
+    OP_LEA,          # dst = address
+    OP_ADD,
+    OP_ADC,
+    OP_SUB,
+    OP_SBB,
+    OP_CMP,
+    OP_AND,
+    OP_OR,
+    OP_XOR,
+    OP_TEST,
+    OP_INC,
+    OP_DEC,
+    OP_NEG,
+    OP_NOT,
+    OP_SHL,          # count in src: an immediate or CL
+    OP_SHR,
+    OP_SAR,
+    OP_XCHG,
+    OP_CMPXCHG,
+    OP_XADD,
+    OP_BT,
+    OP_BTS,
+    OP_BTR,
+    OP_BTC,
+    OP_JMP,          # to `target`
+    OP_JCC,          # to `target` if `condition`
+    OP_JMP_INDIRECT,  # to the address in src
+    OP_CALL,
+    OP_CALL_INDIRECT,
+    OP_RET,          # pops the address, then `immediate` more bytes
+    OP_PUSH,         # src
+    OP_POP,          # dst
+    OP_SETCC,        # dst = condition
+    OP_CMOVCC,       # dst = src if condition
+    OP_IMUL,         # dst = dst * src, two operands
+    OP_PAUSE,
+    OP_HLT,
+    OP_CLI,
+    OP_STI,
+    OP_IRETQ,
+    OP_WRMSR,
+    OP_RDMSR,
+    OP_RDTSC,
+    OP_FENCE,        # mfence, lfence, sfence
+    OP_PROBE,        # a nop with an SDT note: `probe` says which, src is its operand
+) = range(51)
+
+# Condition codes as encoded in the low four bits of Jcc, SETcc and CMOVcc (SDM 1 appendix B).
+CC_O, CC_NO, CC_B, CC_AE, CC_E, CC_NE, CC_BE, CC_A, CC_S, CC_NS, CC_P, CC_NP, CC_L, CC_GE, CC_LE, CC_G = range(16)
+
+# Probes, by the name in the note (provider `pleemu`).
+PROBES = (
+    "work",            # spend the operand's number of cycles: computing, without the instructions
+    "lock_wait",       # operand: address of the lock
+    "lock_acquired",
+    "lock_released",
+    "ipi_wait",        # operand: the vCPU whose acknowledgement is awaited
+    "ipi_acked",       # operand: the vCPU whose request is acknowledged
+    "operation_done",  # one unit of the guest's own work is finished
+)
+(
+    PROBE_WORK,
+    PROBE_LOCK_WAIT,
+    PROBE_LOCK_ACQUIRED,
+    PROBE_LOCK_RELEASED,
+    PROBE_IPI_WAIT,
+    PROBE_IPI_ACKED,
+    PROBE_OPERATION_DONE,
+) = range(7)
+
+# Cost classes: `execute` charges the processor preset's cycles for the class.
+(
+    COST_SIMPLE,    # ALU, moves, branches, L1 loads and stores
+    COST_LOCKED,    # LOCK-prefixed, and xchg with memory
+    COST_PAUSE,
+    COST_RDTSC,
+    COST_FENCE,
+    COST_IRET,
+) = range(6)
+COST_CLASSES = 6
+
+INSTRUCTION = np.dtype(
+    [
+        ("op", "i4"),
+        ("size", "i4"),         # operand size in bytes: 1, 2, 4, 8
+        ("src_size", "i4"),     # MOVZX and MOVSX: size of the source; otherwise = size
+        ("dst_kind", "i4"),
+        ("dst", "i4"),          # register number
+        ("src_kind", "i4"),
+        ("src", "i4"),
+        ("base", "i4"),
+        ("index", "i4"),
+        ("scale", "i4"),        # 1, 2, 4, 8
+        ("condition", "i4"),
+        ("target", "i4"),       # table index of a direct branch, -1 where it is no instruction
+        ("probe", "i4"),        # OP_PROBE: which
+        ("cost_class", "i4"),
+        ("locked", "i4"),       # 1: LOCK prefix, or xchg with memory
+        ("length", "i4"),       # bytes
+        ("cycles", "i8"),       # core cycles, filled in from the processor preset
+        ("displacement", "i8"),
+        ("immediate", "i8"),
+        ("address", "i8"),      # RIP of the instruction, as a signed 64-bit number
+    ],
+    align=True,
+)

@@ -1,0 +1,106 @@
+"""What one run found: plain values, ready to print, to compare and to turn into JSON."""
+
+from __future__ import annotations
+
+from attrs import field, frozen
+
+from pleemu.scenario import Scenario
+
+
+@frozen(kw_only=True)
+class ExitStatistics:
+    """VM exits of one reason in one VM, timed as `perf kvm stat` does: from kvm_exit to kvm_entry."""
+
+    vm: str
+    reason: str  # KVM's name, e.g. PAUSE_INSTRUCTION
+    count: int
+    total_ns: int
+    min_ns: int
+    max_ns: int
+
+
+@frozen(kw_only=True)
+class ContinuousRun:
+    """PAUSE exits in a row: same vCPU, same RIP, at most 1 ms from one kvm_exit to the next."""
+
+    vm: str
+    vcpu: int
+    address: int  # RIP, unsigned
+    symbol: str  # as in `acquire+0x12`
+    length: int
+    start_ns: int
+    period_ns: float  # mean kvm_exit to kvm_exit
+    guest_ns: float  # mean kvm_entry to kvm_exit
+    first_window: int  # PLE_Window in force at the first and at the last exit of the run, TSC ticks
+    last_window: int
+
+
+@frozen(kw_only=True)
+class PleStatistics:
+    """All PAUSE exits of a run."""
+
+    exits: int
+    continuous: int  # exits that belong to a run of two or more
+    longest_run: int
+    by_symbol: dict[str, int]
+    runs: tuple[ContinuousRun, ...]  # the longest ones, longest first
+    run_lengths: dict[int, int]  # lower bound of the length (1, 2, 4, 8, ...) -> number of runs
+
+
+@frozen(kw_only=True)
+class BoostStatistics:
+    """Directed yields after PAUSE exits in one VM, by the state of the vCPU that was nominated."""
+
+    vm: str
+    target: str  # preempted in kernel mode | preempted in user mode | woken, not yet run
+    attempts: int  # kvm_vcpu_yield_to calls
+    accepted: int  # yield_to returned 1: the scheduler took the hint
+    honoured: int  # and the next pick on the target's runqueue was the target
+
+
+@frozen(kw_only=True)
+class VmResult:
+    """One VM's part of the host and what it did with it."""
+
+    name: str
+    vcpus: int
+    cpu_share: float  # of all pCPU time of the run, 0..1; host work on its behalf included
+    guest_share: float  # of all pCPU time of the run spent executing its instructions
+    operations: int  # `operation_done` probes
+
+
+@frozen(kw_only=True)
+class Timeline:
+    """Where the time went, in equal columns of the run; one row a vCPU, in VM order."""
+
+    column_ns: int
+    vcpu_names: tuple[str, ...]  # as in `vm0/1`
+    running: tuple[tuple[float, ...], ...]  # share of the column the vCPU's thread was on a pCPU
+    pause_exits: tuple[tuple[int, ...], ...]
+
+
+@frozen(kw_only=True)
+class Run:
+    """One run of one scenario under one policy. `digest` is over all events, in order."""
+
+    scenario: Scenario
+    policy: str
+    seed: int
+    digest: str
+    cycles: int  # core cycles emulated on each pCPU
+    duration_ns: int
+    instructions: int
+    wall_seconds: float
+    ended: str  # one sentence: why the run stopped
+    exits: tuple[ExitStatistics, ...]
+    ple: PleStatistics
+    boosts: tuple[BoostStatistics, ...]
+    vms: tuple[VmResult, ...]
+    timeline: Timeline = field(repr=False)
+
+    def exits_by_reason(self) -> dict[str, int]:
+        """Count of exits by KVM's reason name, most frequent first."""
+        counts: dict[str, int] = {}
+        for row in self.exits:
+            counts[row.reason] = counts.get(row.reason, 0) + row.count
+        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
