@@ -12,7 +12,9 @@ base or index register is `ZERO`, which always holds 0. So an address is always
     MEMORY       `size` bytes at the instruction's address
     IMMEDIATE    `immediate`, already sign-extended
 
-Only NumPy is imported here, so that reading a guest needs no compiler.
+Every field is a 64-bit integer, here and in all records of the numba rooms, so that compiled
+and plain Python do the same arithmetic. Only NumPy is imported here: reading a guest needs
+no compiler.
 """
 
 import numpy as np
@@ -116,26 +118,52 @@ COST_CLASSES = 6
 
 INSTRUCTION = np.dtype(
     [
-        ("op", "i4"),
-        ("size", "i4"),         # operand size in bytes: 1, 2, 4, 8
-        ("src_size", "i4"),     # MOVZX and MOVSX: size of the source; otherwise = size
-        ("dst_kind", "i4"),
-        ("dst", "i4"),          # register number
-        ("src_kind", "i4"),
-        ("src", "i4"),
-        ("base", "i4"),
-        ("index", "i4"),
-        ("scale", "i4"),        # 1, 2, 4, 8
-        ("condition", "i4"),
-        ("target", "i4"),       # table index of a direct branch, -1 where it is no instruction
-        ("probe", "i4"),        # OP_PROBE: which
-        ("cost_class", "i4"),
-        ("locked", "i4"),       # 1: LOCK prefix, or xchg with memory
-        ("length", "i4"),       # bytes
-        ("cycles", "i8"),       # core cycles, filled in from the processor preset
+        ("op", "i8"),
+        ("size", "i8"),         # operand size in bytes: 1, 2, 4, 8
+        ("src_size", "i8"),     # MOVZX and MOVSX: size of the source; otherwise = size
+        ("dst_kind", "i8"),
+        ("dst", "i8"),          # register number
+        ("src_kind", "i8"),
+        ("src", "i8"),
+        ("base", "i8"),
+        ("index", "i8"),
+        ("scale", "i8"),        # 1, 2, 4, 8
+        ("condition", "i8"),
+        ("target", "i8"),       # table index of a direct branch, -1 where it is no instruction
+        ("probe", "i8"),        # OP_PROBE: which
+        ("cost_class", "i8"),
+        ("locked", "i8"),       # 1: LOCK prefix, or xchg with memory
+        ("length", "i8"),       # bytes
+        # derived by `prepare`
+        ("cycles", "i8"),       # core cycles, from the processor preset
+        ("access_size", "i8"),  # bytes of its memory operand, 0: none
+        ("reads", "i8"),        # 1: reads the memory operand
+        ("writes", "i8"),       # 1: writes the memory operand
+        ("bit_string", "i8"),   # 1: bt and kin with memory and a register offset: beyond the operand
+        ("ordered", "i8"),      # 1: others can see it, or it sees others
         ("displacement", "i8"),
         ("immediate", "i8"),
         ("address", "i8"),      # RIP of the instruction, as a signed 64-bit number
     ],
     align=True,
 )
+
+# Operations by what they do with their operands.
+_READ_DST_ONLY = (OP_CMP, OP_TEST, OP_BT)
+_WRITE_DST_ONLY = (OP_MOV, OP_MOVZX, OP_MOVSX, OP_SETCC, OP_POP)
+_STACK = (OP_CALL, OP_CALL_INDIRECT, OP_RET, OP_PUSH, OP_POP, OP_IRETQ)
+_BIT_TESTS = (OP_BT, OP_BTS, OP_BTR, OP_BTC)
+
+
+def prepare(table: np.recarray, cycles: tuple[int, ...]) -> None:
+    """Fill in the derived fields of an instruction table, given the cycles of each cost class."""
+    in_memory = (table.dst_kind == MEMORY) | (table.src_kind == MEMORY)
+    table.cycles = np.asarray(cycles, np.int64)[table.cost_class]
+    table.access_size = np.where(in_memory, np.where(table.src_kind == MEMORY, table.src_size, table.size), 0)
+    exchanges = (table.op == OP_XCHG) & in_memory
+    to_memory = table.dst_kind == MEMORY
+    table.writes = (to_memory & ~np.isin(table.op, _READ_DST_ONLY)) | exchanges
+    table.reads = (to_memory & ~np.isin(table.op, _WRITE_DST_ONLY)) | (table.src_kind == MEMORY)
+    table.bit_string = to_memory & np.isin(table.op, _BIT_TESTS) & (table.src_kind == REGISTER)
+    visible = np.isin(table.op, (*_STACK, OP_PROBE)) & ~((table.op == OP_PROBE) & (table.probe == PROBE_WORK))
+    table.ordered = in_memory | visible

@@ -43,9 +43,9 @@ EXIT_REASON_LIMIT = 64
 EVENT = np.dtype(
     [
         ("cycle", "i8"),
-        ("kind", "i4"),
-        ("pcpu", "i4"),
-        ("vcpu", "i4"),  # whose thread was current, -1 idle
+        ("kind", "i8"),
+        ("pcpu", "i8"),
+        ("vcpu", "i8"),  # whose thread was current, -1 idle
         ("a", "i8"),
         ("b", "i8"),
         ("c", "i8"),

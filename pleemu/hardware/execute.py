@@ -1,0 +1,242 @@
+"""Executing instructions: one vCPU, from its pc until something else has to happen.
+
+An instruction takes effect at the cycle at which it starts; its cost then advances the clock.
+What others can see (memory, probes) must happen in the order of the whole machine, so it is
+executed only before ``ordered_until``. What nobody else can see may run ahead of the others
+until ``free_until``, before which no interrupt can arrive. How far either reaches changes how
+the work is cut into calls, never what happens.
+"""
+
+from pleemu.hardware import flags
+from pleemu.hardware import isa as OP
+from pleemu.hardware.alu import arithmetic, bit_operation, read_register, shift, write_register
+from pleemu.hardware.clock import cycles_to_tsc
+from pleemu.hardware.interrupts import set_fault
+from pleemu.hardware.isa import IMMEDIATE, MEMORY, NONE, PROBE_WORK, RAX, RDX, REGISTER, RSP
+from pleemu.hardware.memory import load, mask_of, readable, sign_extend, store
+from pleemu.hardware.ple import pause_exits
+from pleemu.hardware.records import (
+    FAULT_JUMP,
+    FAULT_PRIVILEGE,
+    FAULT_READ,
+    FAULT_READONLY,
+    FAULT_UNSUPPORTED,
+    FAULT_WRITE,
+)
+from pleemu.hardware.system import iretq, pop, push, read_msr, step_work, table_index, write_msr
+from pleemu.hardware.why import ENDED, FAULTED, HLT_EXIT, PAUSE_EXIT, PROBED, STOPPED, WINDOW
+from pleemu.jit import compiled
+
+
+@compiled
+def execute(m, v, now, ordered_until, free_until):
+    """Run vCPU ``v`` from cycle ``now``; return (why it stopped, the cycle it has reached)."""
+    cpu = m.cpu[v]
+    space = m.space[cpu.space]
+    registers = cpu.registers
+    memory = m.memory
+    first_word = space.first_word
+    pc = cpu.pc
+    executed = 0
+    status = STOPPED
+    while now < free_until:
+        i = m.code[pc]
+        if i.ordered == 1 and now >= ordered_until:
+            break
+        op = i.op
+        size = i.size
+        shadow = cpu.shadow
+
+        # The memory operand is checked once, before anything changes.
+        offset = 0
+        if i.access_size != 0:
+            address = registers[i.base] + registers[i.index] * i.scale + i.displacement
+            if i.bit_string == 1:
+                address += (sign_extend(registers[i.src], size) // (size * 8)) * size
+            offset = readable(space, address, i.access_size)
+            if offset < 0 or (i.writes == 1 and offset < space.readonly_size):
+                kind = FAULT_READ if i.writes == 0 else FAULT_WRITE if offset < 0 else FAULT_READONLY
+                set_fault(m.fault[0], kind, v, pc, address, i.access_size, now)
+                status = FAULTED
+                break
+
+        # The two operands.
+        a = 0
+        b = 0
+        if i.dst_kind == MEMORY:
+            if i.reads == 1:
+                a = load(memory, first_word, offset, size)
+        elif i.dst_kind != NONE:
+            a = read_register(registers, i.dst_kind, i.dst)
+        if i.src_kind == MEMORY:
+            b = load(memory, first_word, offset, i.src_size)
+        elif i.src_kind == IMMEDIATE:
+            b = i.immediate
+        elif i.src_kind != NONE:
+            b = read_register(registers, i.src_kind, i.src)
+
+        following = pc + 1
+        result = a
+        write = False
+
+        if op == OP.OP_MOV:
+            result = b
+            write = True
+        elif OP.OP_ADD <= op <= OP.OP_NEG:
+            result = arithmetic(cpu, op, a, b, size)
+            write = op != OP.OP_CMP and op != OP.OP_TEST
+        elif op == OP.OP_JCC:
+            if flags.condition(cpu, i.condition):
+                following = i.target
+        elif op == OP.OP_PAUSE:
+            if pause_exits(cpu, cycles_to_tsc(m.clock[0], now)):
+                status = PAUSE_EXIT
+                break
+        elif op == OP.OP_JMP:
+            following = i.target
+        elif op == OP.OP_NOP or op == OP.OP_FENCE:
+            pass
+        elif op == OP.OP_MOVZX:
+            result = b & mask_of(i.src_size)
+            write = True
+        elif op == OP.OP_MOVSX:
+            result = sign_extend(b, i.src_size)
+            write = True
+        elif op == OP.OP_LEA:
+            result = registers[i.base] + registers[i.index] * i.scale + i.displacement
+            write = True
+        elif op == OP.OP_NOT:
+            result = ~a
+            write = True
+        elif OP.OP_SHL <= op <= OP.OP_SAR:
+            result = shift(cpu, op, a, b, size)
+            write = True
+        elif op == OP.OP_XCHG:
+            if i.src_kind == MEMORY:
+                store(memory, first_word, offset, size, a)
+            else:
+                write_register(registers, i.src_kind, i.src, size, a)
+            result = b
+            write = True
+        elif op == OP.OP_CMPXCHG:
+            # accumulator == dst: dst = src;  otherwise: accumulator = dst
+            arithmetic(cpu, OP.OP_CMP, registers[RAX], a, size)
+            if cpu.flag_result == 0:
+                result = b
+                write = True
+            else:
+                write_register(registers, REGISTER, RAX, size, a)
+        elif op == OP.OP_XADD:
+            result = arithmetic(cpu, OP.OP_ADD, a, b, size)
+            write_register(registers, i.src_kind, i.src, size, a)
+            write = True
+        elif OP.OP_BT <= op <= OP.OP_BTC:
+            result = bit_operation(cpu, op, a, b, size)
+            write = op != OP.OP_BT
+        elif op == OP.OP_IMUL:
+            result = sign_extend(a, size) * sign_extend(b, size)
+            write = True
+        elif op == OP.OP_SETCC:
+            result = 1 if flags.condition(cpu, i.condition) else 0
+            write = True
+        elif op == OP.OP_CMOVCC:
+            if flags.condition(cpu, i.condition):
+                result = b
+            write = True  # a 4-byte register loses its upper half either way
+        elif op == OP.OP_PUSH:
+            if not push(m, v, pc, b, now):
+                status = FAULTED
+                break
+        elif op == OP.OP_POP:
+            if not pop(m, v, pc, now):
+                status = FAULTED
+                break
+            result = cpu.popped
+            write = True
+        elif op == OP.OP_CALL:
+            following = i.target
+            if not push(m, v, pc, i.address + i.length, now):
+                status = FAULTED
+                break
+        elif op == OP.OP_CALL_INDIRECT:
+            following = table_index(m, v, pc, b, now)
+            if following < 0 or not push(m, v, pc, i.address + i.length, now):
+                status = FAULTED
+                break
+        elif op == OP.OP_JMP_INDIRECT:
+            following = table_index(m, v, pc, b, now)
+        elif op == OP.OP_RET:
+            if not pop(m, v, pc, now):
+                status = FAULTED
+                break
+            registers[RSP] += i.immediate
+            following = table_index(m, v, pc, cpu.popped, now)
+        elif op == OP.OP_PROBE:
+            if i.probe == PROBE_WORK:
+                now, done = step_work(cpu, pc, b, now, free_until)
+                if not done:
+                    break
+            else:
+                cpu.probe_value = b
+                status = PROBED
+                break
+        elif op == OP.OP_RDTSC:
+            tsc = cycles_to_tsc(m.clock[0], now)
+            registers[RAX] = tsc & 0xFFFFFFFF
+            registers[RDX] = (tsc >> 32) & 0xFFFFFFFF
+        elif op == OP.OP_END:
+            status = ENDED
+            break
+        elif op == OP.OP_UNSUPPORTED:
+            set_fault(m.fault[0], FAULT_UNSUPPORTED, v, pc, i.address, 0, now)
+            status = FAULTED
+            break
+        elif cpu.cpl > 0:
+            set_fault(m.fault[0], FAULT_PRIVILEGE, v, pc, i.address, 0, now)
+            status = FAULTED
+            break
+        elif op == OP.OP_CLI:
+            cpu.interrupt_flag = 0
+        elif op == OP.OP_STI:
+            if cpu.interrupt_flag == 0:
+                cpu.interrupt_flag = 1
+                cpu.shadow = 1
+        elif op == OP.OP_HLT:
+            status = HLT_EXIT
+            break
+        elif op == OP.OP_WRMSR:
+            status = write_msr(m, v, pc, now)
+            if status != WINDOW:
+                break
+        elif op == OP.OP_RDMSR:
+            if not read_msr(m, v, pc, now):
+                status = FAULTED
+                break
+        elif op == OP.OP_IRETQ:
+            following = iretq(m, v, pc, now)
+            if following < 0:
+                status = FAULTED
+                break
+            status = WINDOW
+
+        if following < 0:
+            if m.fault[0].kind == 0:  # a direct branch to what is no instruction
+                set_fault(m.fault[0], FAULT_JUMP, v, pc, i.address, 0, now)
+            status = FAULTED
+            break
+        if write:
+            if i.dst_kind == MEMORY:
+                store(memory, first_word, offset, size, result)
+            else:
+                write_register(registers, i.dst_kind, i.dst, size, result)
+        now += i.cycles
+        pc = following
+        executed += 1
+        if shadow == 1:  # the one instruction behind STI is done
+            cpu.shadow = 0
+            status = WINDOW
+        if status == WINDOW:
+            break
+    cpu.pc = pc
+    cpu.instructions += executed
+    return status, now

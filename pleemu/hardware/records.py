@@ -1,0 +1,115 @@
+"""State of the hardware: physical CPUs, virtual CPUs as their guest sees them, address spaces.
+
+Fields are grouped by who writes them. Times are in core cycles unless a name says `tsc` or `ns`.
+"""
+
+import numpy as np
+
+from pleemu.hardware.isa import REGISTERS
+
+NEVER = 1 << 62  # a time that does not come
+
+# Nested `work` probes: one per level of interrupt nesting is enough.
+WORK_DEPTH = 8
+
+# What a pCPU does next, at its `cycle`.
+(
+    IDLE,      # nothing, until a host interrupt arrives
+    GUEST,     # executes the instruction at the vCPU's pc
+    EXITING,   # the VM exit is complete: handle it
+    SPINNING,  # kvm_vcpu_on_spin looks for a candidate
+    HALTING,   # kvm_vcpu_block decides whether to sleep
+    ENTERING,  # vcpu_enter_guest
+    SWITCHING,  # the context switch is complete: the next thread goes on
+    RESCHEDULING,  # the idle task calls schedule()
+) = range(8)
+
+PCPU = np.dtype(
+    [
+        # the event loop
+        ("cycle", "i8"),         # time of what it does next; NEVER while idle without an interrupt
+        ("phase", "i8"),
+        ("vcpu", "i8"),          # whose thread is current, -1 idle
+        # timer and interrupts of the host
+        ("ticks", "i8"),         # number of the next tick since time 0
+        ("next_tick", "i8"),
+        ("interrupt_at", "i8"),  # arrival of the earliest IPI on its way, NEVER if none
+        # the last directed yield that named a vCPU of this pCPU, until the next pick
+        ("hint_vcpu", "i8"),     # -1 none
+        ("hint_class", "i8"),
+        # statistics
+        ("since", "i8"),         # when the current thread was switched in
+    ],
+    align=True,
+)
+
+CPU = np.dtype(
+    [
+        # architecture: written by `execute` and by interrupt delivery
+        ("registers", "i8", (REGISTERS,)),
+        ("pc", "i8"),            # index of the next instruction in the table
+        ("flag_result", "i8"),   # see flags.py
+        ("flag_carry", "i8"),
+        ("interrupt_flag", "i8"),  # RFLAGS.IF
+        ("shadow", "i8"),        # 1: STI blocks interrupts for one more instruction
+        ("cpl", "i8"),
+        ("work_pc", "i8", (WORK_DEPTH,)),  # `work` in progress, innermost last
+        ("work_rsp", "i8", (WORK_DEPTH,)),
+        ("work_left", "i8", (WORK_DEPTH,)),
+        ("work_depth", "i8"),
+        ("popped", "i8"),        # what the last pop read
+        ("probe_value", "i8"),   # operand of the probe at pc
+        ("instructions", "i8"),
+        # local APIC, one bit a vector
+        ("irr", "i8", (4,)),
+        ("isr", "i8", (4,)),
+        ("pir", "i8", (4,)),     # posted-interrupt requests (SDM 3 29.6), also used without APICv
+        ("pir_at", "i8"),        # when the notification arrives, NEVER if there is none
+        # VMCS fields of pause-loop exiting, and what the processor remembers (SDM 3C 25.1.3)
+        ("ple", "i8"),           # PAUSE-loop exiting control
+        ("ple_gap", "i8"),       # TSC ticks
+        ("ple_window", "i8"),    # TSC ticks
+        ("pause_armed", "i8"),   # 1: no PAUSE at CPL 0 since the latest VM entry
+        ("first_pause_tsc", "i8"),
+        ("last_pause_tsc", "i8"),
+        # constant
+        ("space", "i8"),         # its address space = its VM
+        ("rsp0", "i8"),          # stack for interrupts from CPL 3 (TSS.RSP0)
+        ("apic_id", "i8"),
+        ("apicv", "i8"),         # virtual-interrupt delivery and posted interrupts
+    ],
+    align=True,
+)
+
+SPACE = np.dtype(
+    [
+        ("base", "i8"),           # guest address of its first byte
+        ("size", "i8"),           # bytes, a multiple of 8
+        ("readonly_size", "i8"),  # bytes from base that may not be written
+        ("code_size", "i8"),      # bytes from base that may be jumped into
+        ("first_word", "i8"),     # index of its first 8 bytes in `memory`
+        ("first_index", "i8"),    # index of its first byte in `index_of`
+    ],
+    align=True,
+)
+
+CLOCK = np.dtype([("core_khz", "i8"), ("tsc_khz", "i8")], align=True)
+
+# Why a guest was stopped for good.
+(
+    NO_FAULT,
+    FAULT_READ,         # outside the guest's memory
+    FAULT_WRITE,
+    FAULT_READONLY,     # a write to code or constants
+    FAULT_JUMP,         # to an address that is no instruction
+    FAULT_UNSUPPORTED,  # an instruction outside the subset, or the end of the code
+    FAULT_PRIVILEGE,    # CPL 0 only
+    FAULT_MSR,
+    FAULT_VECTOR,       # an interrupt without a handler
+    FAULT_DESTINATION,  # an IPI to an APIC ID that does not exist, or in a mode outside the subset
+    FAULT_SELECTOR,     # IRETQ to a more privileged level
+) = range(11)
+
+FAULT = np.dtype(
+    [("kind", "i8"), ("vcpu", "i8"), ("pc", "i8"), ("address", "i8"), ("size", "i8"), ("cycle", "i8")], align=True
+)

@@ -1,0 +1,12 @@
+"""Why `execute` returned: the events inside a guest that its caller must see to."""
+
+(
+    STOPPED,     # a limit was reached
+    PAUSE_EXIT,  # pc is at the PAUSE that exits
+    HLT_EXIT,
+    WRMSR_EXIT,
+    PROBED,      # pc is at a probe: record it and step over it
+    WINDOW,      # an interrupt may have become deliverable
+    ENDED,       # guest_main has returned
+    FAULTED,     # see the fault record
+) = range(8)

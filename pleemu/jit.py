@@ -1,0 +1,111 @@
+"""The wall between the numba rooms and the rest: how they are compiled and where that is kept.
+
+`compiled` marks the functions inside the rooms. They are called from each other only: they
+have no Python wrapper, which halves the time to compile them (use `callable_alone` in tests).
+`entry_point` marks the few functions that Python calls; their machine code is kept on disk.
+
+numba's own cache notices an edit in the file of the cached function alone, not in the files
+of the functions that it calls. So the cache folder is named after a digest of the sources of
+all numba rooms and of the versions of numba and Python: an edit anywhere in them means another
+folder, never stale code. `PLEEMU_CACHE_DIR` moves it; `NUMBA_DISABLE_JIT=1` runs plain Python.
+"""
+
+import hashlib
+import os
+import platform
+import shutil
+import tempfile
+from pathlib import Path
+
+import numba
+from numba import config, njit
+
+ROOMS = ("jit.py", "hardware", "scheduler", "hypervisor", "machine")
+
+_OPTIONS = {"error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
+
+# Folders of earlier versions that stay: switching between two checkouts recompiles neither.
+_FOLDERS_KEPT = 4
+
+
+def compiled(function):
+    """Compile a function of a numba room; callable from other compiled functions only."""
+    return njit(no_cpython_wrapper=True, **_OPTIONS)(function)
+
+
+def callable_alone(function):
+    """Return a function of a numba room in a form that Python may call, for tests."""
+    python_function = getattr(function, "py_func", function)
+    return njit(**_OPTIONS)(python_function)
+
+
+def entry_point(function):
+    """Compile a function that Python calls, keeping the machine code on disk.
+
+    Where no folder can be written the function is compiled anew in each process.
+    """
+    folder = cache_folder()
+    if folder is None:
+        return njit(**_OPTIONS)(function)
+    before = config.CACHE_DIR
+    config.CACHE_DIR = str(folder)  # read once, when the decorator runs
+    try:
+        return njit(cache=True, **_OPTIONS)(function)
+    finally:
+        config.CACHE_DIR = before
+
+
+def is_compiled(function) -> bool:
+    """Tell whether calling ``function`` starts at once: compiled here, or kept on disk, or not compiled at all."""
+    if config.DISABLE_JIT or getattr(function, "signatures", ()):
+        return True
+    folder = cache_folder()
+    return folder is not None and any(folder.glob(f"**/*.{function.py_func.__qualname__}-*.nbc")) or (
+        folder is not None and any(folder.glob(f"**/*.{function.py_func.__qualname__}-*.nbi"))
+    )
+
+
+def sources_digest() -> str:
+    """Return the digest of everything that decides the machine code of the numba rooms."""
+    digest = hashlib.sha256(f"{numba.__version__} {platform.python_version()} {platform.machine()}".encode())
+    package = Path(__file__).parent
+    for room in ROOMS:
+        path = package / room
+        for source in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(str(source.relative_to(package)).encode())
+            digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def cache_folder() -> Path | None:
+    """Return the folder for machine code of exactly these sources, or None where none can be written."""
+    global _folder, _folder_known
+    if not _folder_known:
+        _folder, _folder_known = _make_cache_folder(), True
+    return _folder
+
+
+_folder: Path | None = None
+_folder_known = False
+
+
+def _make_cache_folder() -> Path | None:
+    root = os.environ.get("PLEEMU_CACHE_DIR")
+    if root is None:
+        root = str(Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "pleemu")
+    folder = Path(root) / sources_digest()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        os.utime(folder)
+        _forget_old_folders(folder.parent)
+    except (OSError, RuntimeError):
+        return None
+    return folder
+
+
+def _forget_old_folders(root: Path) -> None:
+    folders = [path for path in root.iterdir() if path.is_dir() and len(path.name) == 16]
+    for old in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)[_FOLDERS_KEPT:]:
+        shutil.rmtree(old, ignore_errors=True)
