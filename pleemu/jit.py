@@ -20,7 +20,7 @@ from pathlib import Path
 import numba
 from numba import config, njit
 
-ROOMS = ("jit.py", "hardware", "scheduler", "hypervisor", "machine")
+ROOMS = ("jit.py", "hardware", "scheduler", "hypervisor", "machine", "observe")
 
 _OPTIONS = {"error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
 

@@ -1,0 +1,34 @@
+"""Preempt notifiers: what KVM does when a vCPU's thread is switched out and in.
+
+v5.6 virt/kvm/kvm_main.c kvm_sched_out and kvm_sched_in, arch/x86/kvm/x86.c kvm_arch_vcpu_put.
+"""
+
+from pleemu.hypervisor.window import shrink_ple_window
+from pleemu.jit import compiled
+from pleemu.observe.events import PLE_WINDOW
+from pleemu.observe.journal import record
+
+
+@compiled
+def kvm_sched_out(m, v, runnable):
+    """The thread leaves its pCPU; ``runnable``: its state is TASK_RUNNING."""
+    vcpu = m.vcpu[v]
+    if runnable:
+        vcpu.preempted = 1
+        vcpu.ready = 1
+        vcpu.preempted_in_kernel = 1 if m.cpu[v].cpl == 0 else 0
+    vcpu.scheduled_out = 1
+
+
+@compiled
+def kvm_sched_in(m, p, v, now):
+    """The thread is back on a pCPU."""
+    vcpu = m.vcpu[v]
+    vcpu.preempted = 0
+    vcpu.ready = 0
+    vcpu.scheduled_out = 0
+    vcpu.ipi_received = 0
+    if m.kvm[0].ple == 1:
+        old = shrink_ple_window(m, v)
+        if old != vcpu.ple_window:
+            record(m, now, PLE_WINDOW, p, v, old, vcpu.ple_window, 0)

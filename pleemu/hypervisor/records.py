@@ -1,0 +1,79 @@
+"""State of KVM: `struct kvm_vcpu`, `struct kvm`, module parameters, and the switches of a policy."""
+
+import numpy as np
+
+# Where a vCPU's thread goes on when it is switched in.
+RESUME_ENTER, RESUME_SPIN, RESUME_HALT = range(3)
+
+VCPU = np.dtype(
+    [
+        # preempt notifiers and wake-ups (v5.6 virt/kvm/kvm_main.c)
+        ("preempted", "i8"),            # switched out while runnable
+        ("ready", "i8"),                # preempted, or woken and not yet run
+        ("preempted_in_kernel", "i8"),  # CPL 0 when it was last preempted; never cleared
+        ("on_wait_queue", "i8"),        # swait_active: halted and not yet woken
+        # kvm_vcpu_on_spin
+        ("in_spin_loop", "i8"),
+        ("dy_eligible", "i8"),
+        ("ple_window", "i8"),           # TSC ticks; reaches the VMCS at the next entry
+        # Strict Boost
+        ("scheduled_out", "i8"),
+        ("ipi_received", "i8"),         # bit set of the senders' vcpu_id
+        # the thread
+        ("resume", "i8"),
+        ("exit_reason", "i8"),
+        # constant
+        ("vm", "i8"),
+        ("id", "i8"),                   # vcpu_id = index in its VM = APIC ID
+        # statistics
+        ("exited_at", "i8"),            # latest kvm_exit
+        ("entered_at", "i8"),           # latest kvm_entry
+        ("guest_from", "i8"),           # when it last began to execute instructions
+        ("guest_cycles", "i8"),         # executing instructions
+        ("thread_cycles", "i8"),        # its thread was current on a pCPU
+    ],
+    align=True,
+)
+
+VM = np.dtype(
+    [
+        ("first_vcpu", "i8"),
+        ("vcpus", "i8"),
+        ("last_boosted_vcpu", "i8"),  # index within the VM, 0 at creation
+        ("operations", "i8"),         # statistics
+    ],
+    align=True,
+)
+
+# Module parameters of kvm_intel, and what the policy changes.
+KVM = np.dtype(
+    [
+        ("ple", "i8"),                # 0: pause_in_guest
+        ("ple_gap", "i8"),
+        ("ple_window", "i8"),
+        ("ple_window_grow", "i8"),
+        ("ple_window_shrink", "i8"),
+        ("ple_window_max", "i8"),
+        ("strict_boost", "i8"),
+    ],
+    align=True,
+)
+
+# What host code costs, in core cycles.
+COST = np.dtype(
+    [
+        ("exit", "i8"),               # guest instruction -> kvm_exit tracepoint
+        ("entry", "i8"),              # kvm_entry tracepoint -> guest instruction
+        ("pause_handler", "i8"),
+        ("hlt_handler", "i8"),
+        ("msr_write", "i8"),
+        ("interrupt_handler", "i8"),
+        ("context_switch", "i8"),
+        ("tick", "i8"),
+        ("ipi", "i8"),
+        ("wakeup", "i8"),
+        ("idle_exit", "i8"),
+        ("delivery", "i8"),           # of an interrupt inside the guest
+    ],
+    align=True,
+)

@@ -1,0 +1,262 @@
+"""From a scenario to a machine: every record set up for cycle 0."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from attrs import frozen
+
+from pleemu.errors import ScenarioError
+from pleemu.guest.image import Image
+from pleemu.hardware import isa
+from pleemu.hardware.records import CLOCK, CPU, FAULT, NEVER, PCPU, RESCHEDULING, SPACE
+from pleemu.hypervisor.records import COST, KVM, RESUME_ENTER, VCPU, VM
+from pleemu.machine.state import RUN, Machine
+from pleemu.observe.events import EVENT, EXIT_REASON_LIMIT
+from pleemu.observe.journal import SEED
+from pleemu.observe.records import BOOST, BOOST_CLASSES, EXITS, JOURNAL, LENGTH_BINS, PAUSE_RUN, RUN_GAP_NS
+from pleemu.policy import Policy
+from pleemu.scenario import Scenario, Vm
+from pleemu.scheduler.records import MIN_VRUNTIME_AT_BOOT, RQ, TASK, TASK_INTERRUPTIBLE, TUNABLES
+from pleemu.scheduler.weights import INVERSE_WEIGHTS, WEIGHTS
+
+PAGE = 4096
+KERNEL_STACK = 4096  # bytes; where guest_main starts
+INTERRUPT_STACK = 2048  # bytes; for interrupts that come at CPL 3
+EVENT_BUFFER = 1 << 15
+RUNS_KEPT = 16
+COLUMNS = 240  # of the timeline
+
+# Proposed: the microcode of an interrupt delivery or an IRETQ takes some tens of cycles.
+DELIVERY_CYCLES = 60
+IRET_CYCLES = 20
+
+
+@frozen
+class Layout:
+    """Where the parts of all VMs lie in the arrays that they share."""
+
+    images: tuple[Image, ...]  # by VM
+    first_code: tuple[int, ...]  # by VM: index of its program's first instruction
+    first_vcpu: tuple[int, ...]  # by VM
+
+
+def records(count: int, dtype: np.dtype[Any]) -> Any:
+    """Return zeroed records with fields as attributes."""
+    return np.zeros(count, dtype).view(np.recarray)
+
+
+def build(
+    scenario: Scenario, policy: Policy, programs: Mapping[Path, Image], *, recording: bool
+) -> tuple[Machine, Layout]:
+    """Set up a machine. ``programs`` holds the image of every program path of the scenario."""
+    images = tuple(programs[scenario.program_path(vm)] for vm in scenario.vm)
+    first_vcpu = tuple(int(n) for n in np.cumsum([0, *(vm.vcpus for vm in scenario.vm)]))[:-1]
+    vcpus = sum(vm.vcpus for vm in scenario.vm)
+    pcpus = scenario.hardware.pcpus
+    code, first_code = _code(scenario, images)
+    layout = Layout(images, first_code, first_vcpu)
+    spaces, memory, index_of, vectors = _spaces(scenario, layout)
+    machine = Machine(
+        pcpu=_pcpus(scenario),
+        cpu=records(vcpus, CPU),
+        space=spaces,
+        code=code,
+        index_of=index_of,
+        vectors=vectors,
+        memory=memory,
+        clock=records(1, CLOCK),
+        fault=records(1, FAULT),
+        task=records(vcpus, TASK),
+        rq=records(pcpus, RQ),
+        tree=np.full((pcpus, vcpus), -1, np.int64),
+        tunables=_tunables(scenario, policy),
+        vcpu=records(vcpus, VCPU),
+        vm=records(len(scenario.vm), VM),
+        kvm=_kvm(scenario, policy),
+        cost=_costs(scenario),
+        journal=records(1, JOURNAL),
+        event=records(EVENT_BUFFER + 4 * vcpus + 64 if recording else 1, EVENT),
+        exits=np.zeros((vcpus, EXIT_REASON_LIMIT), EXITS).view(np.recarray),
+        pause_at=np.zeros((vcpus, len(code)), np.int64),
+        pause_run=records(vcpus, PAUSE_RUN),
+        longest=records(RUNS_KEPT, PAUSE_RUN),
+        run_lengths=np.zeros(LENGTH_BINS, np.int64),
+        continuous=np.zeros(1, np.int64),
+        boost=np.zeros((len(scenario.vm), len(BOOST_CLASSES)), BOOST).view(np.recarray),
+        pause_columns=np.zeros((vcpus, COLUMNS), np.int64),
+        running_columns=np.zeros((vcpus, COLUMNS), np.int64),
+        run=records(1, RUN),
+    )
+    khz = scenario.hardware.core_rate_khz
+    machine.clock.core_khz = khz
+    machine.clock.tsc_khz = scenario.hardware.tsc_khz
+    until = cycles_of(scenario, scenario.duration_ns)
+    machine.journal.digest = SEED
+    machine.journal.recording = recording
+    machine.journal.column_cycles = -(-until // COLUMNS)
+    machine.run.until = until
+    machine.run.run_gap = cycles_of(scenario, RUN_GAP_NS)
+    machine.run.tick_hz = scenario.host.hz
+    machine.run.room = EVENT_BUFFER if recording else 0
+    machine.run.progress = NEVER
+    for number, vm in enumerate(scenario.vm):
+        _vm(machine, scenario, layout, number, vm)
+    return machine, layout
+
+
+def cycles_of(scenario: Scenario, ns: int) -> int:
+    """Nanoseconds -> core cycles, rounded up: what takes time takes at least that long."""
+    return -(-ns * scenario.hardware.core_rate_khz // 1_000_000)
+
+
+def seed_of(seed: int, vm: int, vcpu: int) -> int:
+    """Return the seed that vCPU ``vcpu`` of VM ``vm`` gets: never 0, independent of all others (SplitMix64)."""
+    mask = (1 << 64) - 1
+    state = (seed * 0x9E3779B97F4A7C15 + (vm << 32) + vcpu + 1) & mask
+    for factor, shift in ((0xBF58476D1CE4E5B9, 30), (0x94D049BB133111EB, 27), (0x9E3779B97F4A7C15, 31)):
+        state = ((state ^ (state >> shift)) * factor) & mask
+    return state ^ (state >> 31) or 1
+
+
+def signed(value: int) -> int:
+    """Return a 64-bit number as the records hold it."""
+    value &= (1 << 64) - 1
+    return value - (1 << 64) if value >> 63 else value
+
+
+def _code(scenario: Scenario, images: tuple[Image, ...]) -> tuple[Any, tuple[int, ...]]:
+    """All programs' instruction tables in one; VMs with the same program share it."""
+    costs = scenario.hardware.costs()
+    cycles = (1, costs.locked_cycles, costs.pause_cycles, costs.rdtsc_cycles, costs.fence_cycles, IRET_CYCLES)
+    tables: list[Any] = []
+    first: dict[int, int] = {}
+    count = 0
+    for image in images:
+        if id(image) in first:
+            continue
+        first[id(image)] = count
+        table = image.instructions.copy().view(np.recarray)
+        table.target = np.where(table.target >= 0, table.target + count, -1)
+        isa.prepare(table, cycles)
+        tables.append(table)
+        count += len(table)
+    return np.concatenate(tables).view(np.recarray), tuple(first[id(image)] for image in images)
+
+
+def _spaces(scenario: Scenario, layout: Layout) -> tuple[Any, Any, Any, Any]:
+    """The VMs' address spaces, one behind the other."""
+    spaces = records(len(scenario.vm), SPACE)
+    vectors = np.full((len(scenario.vm), 256), -1, np.int64)
+    words: list[Any] = []
+    indexes: list[Any] = []
+    first_word = first_index = 0
+    for number, (vm, image, first_code) in enumerate(zip(scenario.vm, layout.images, layout.first_code, strict=True)):
+        size = vm.memory_kib * 1024
+        stacks = vm.vcpus * (KERNEL_STACK + INTERRUPT_STACK)
+        loaded = -(-len(image.memory) // PAGE) * PAGE
+        if loaded + stacks > size:
+            needed = -(-(loaded + stacks) // 1024)
+            raise ScenarioError(
+                f"vm.{number}.memory_kib: {vm.memory_kib} is too small for {image.name} ({loaded // 1024} KiB) and the "
+                f"stacks of {vm.vcpus} vCPUs; use at least {needed}"
+            )
+        memory = np.zeros(size, np.uint8)
+        memory[: len(image.memory)] = image.memory
+        spaces[number] = (signed(image.base), size, image.readonly_size, image.code_size, first_word, first_index)
+        vectors[number] = np.where(image.vectors >= 0, image.vectors + first_code, -1)
+        index_of = image.index_of.astype(np.int64)
+        words.append(memory.view("<i8"))
+        indexes.append(np.where(index_of >= 0, index_of + first_code, -1))
+        first_word += size // 8
+        first_index += len(index_of)
+    return spaces, np.concatenate(words).astype(np.int64), np.concatenate(indexes), vectors
+
+
+def _pcpus(scenario: Scenario) -> Any:
+    pcpus = records(scenario.hardware.pcpus, PCPU)
+    pcpus.phase = RESCHEDULING
+    pcpus.vcpu = pcpus.hint_vcpu = -1
+    pcpus.interrupt_at = NEVER
+    pcpus.ticks = 1
+    pcpus.next_tick = scenario.hardware.core_rate_khz * 1000 // scenario.host.hz
+    return pcpus
+
+
+def _tunables(scenario: Scenario, policy: Policy) -> Any:
+    """Defaults of v5.6, scaled by the number of CPUs (sched_init_granularity)."""
+    factor = min(scenario.online_cpus, 8).bit_length()
+    tunables = records(1, TUNABLES)
+    tunables.latency = 6_000_000 * factor
+    tunables.min_granularity = 750_000 * factor
+    tunables.wakeup_granularity = 1_000_000 * factor
+    tunables.nr_latency = 8
+    tunables.debooster = policy.debooster
+    return tunables
+
+
+def _kvm(scenario: Scenario, policy: Policy) -> Any:
+    kvm = records(1, KVM)
+    given = scenario.kvm
+    kvm.ple = policy.ple and given.ple_gap > 0
+    kvm.ple_gap = given.ple_gap
+    kvm.ple_window = given.ple_window
+    kvm.ple_window_grow = given.ple_window_grow
+    kvm.ple_window_shrink = given.ple_window_shrink
+    kvm.ple_window_max = given.ple_window_max
+    kvm.strict_boost = policy.strict_boost
+    return kvm
+
+
+def _costs(scenario: Scenario) -> Any:
+    cost = records(1, COST)
+    for name in COST.names or ():
+        if name != "delivery":
+            cost[name] = cycles_of(scenario, getattr(scenario.cost, f"{name}_ns"))
+    cost.delivery = DELIVERY_CYCLES
+    return cost
+
+
+def _vm(machine: Machine, scenario: Scenario, layout: Layout, number: int, vm: Vm) -> None:
+    """One VM and its vCPUs: each starts at guest_main(vcpu, vcpus, seed) at CPL 0 on a stack of its own."""
+    image, first = layout.images[number], layout.first_vcpu[number]
+    top = image.base + vm.memory_kib * 1024
+    machine.vm[number] = (first, vm.vcpus, 0, 0)
+    for index in range(vm.vcpus):
+        v = first + index
+        cpu, vcpu, task = machine.cpu[v], machine.vcpu[v], machine.task[v]
+        stack = top - index * (KERNEL_STACK + INTERRUPT_STACK)
+        cpu.rsp0 = signed(stack)
+        rsp = stack - INTERRUPT_STACK - 8  # as behind a call: the return address is at RSP
+        _write_word(machine, number, rsp, image.base)
+        cpu.registers[isa.RSP] = signed(rsp)
+        cpu.registers[isa.RDI] = index
+        cpu.registers[isa.RSI] = vm.vcpus
+        cpu.registers[isa.RDX] = signed(seed_of(scenario.seed, number, index))
+        cpu.pc = layout.first_code[number] + image.entry
+        cpu.flag_result = 1
+        cpu.pir_at = NEVER
+        cpu.ple = machine.kvm.ple[0]
+        cpu.ple_gap = scenario.kvm.ple_gap
+        cpu.space = number
+        cpu.apic_id = index
+        cpu.apicv = scenario.kvm.apicv
+        vcpu.ple_window = scenario.kvm.ple_window
+        vcpu.resume = RESUME_ENTER
+        vcpu.vm = number
+        vcpu.id = index
+        vcpu.exited_at = -1
+        task.cpu = vm.pcpu_of(index, scenario.hardware.pcpus)
+        task.weight = WEIGHTS[20]
+        task.inverse_weight = INVERSE_WEIGHTS[20]
+        task.state = TASK_INTERRUPTIBLE
+    machine.rq.curr = machine.rq.next = machine.rq.last = machine.rq.skip = -1
+    machine.rq.min_vruntime = MIN_VRUNTIME_AT_BOOT
+
+
+def _write_word(machine: Machine, number: int, address: int, value: int) -> None:
+    space = machine.space[number]
+    machine.memory[int(space.first_word) + ((address - (int(space["base"]) % (1 << 64))) >> 3)] = signed(value)

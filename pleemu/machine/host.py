@@ -1,0 +1,300 @@
+"""The life of a vCPU's thread on its pCPU, from VM exit to VM entry (v5.6 arch/x86/kvm/x86.c, vcpu_run).
+
+    EXITING       kvm_exit; the handler of the reason decides what comes next
+    SPINNING      kvm_vcpu_on_spin; schedule() if the scheduler took the hint
+    HALTING       kvm_vcpu_block; schedule() unless an interrupt is pending
+    ENTERING      cond_resched(); kvm_entry
+    SWITCHING     the next thread is in: preempt notifiers, then where it left off
+
+Each phase acts at the cycle at which its host code is through; the tick waits for that.
+"""
+
+from pleemu.hardware.clock import cycles_to_ns
+from pleemu.hardware.interrupts import any_posted, deliverable, end_of_interrupt
+from pleemu.hardware.isa import RCX
+from pleemu.hardware.ple import arm
+from pleemu.hardware.records import (
+    ENTERING,
+    EXITING,
+    GUEST,
+    HALTING,
+    IDLE,
+    NEVER,
+    RESCHEDULING,
+    SPINNING,
+    SWITCHING,
+)
+from pleemu.hardware.system import MSR_ICR
+from pleemu.hypervisor.ipi import apic_send_ipi, sync_at_entry
+from pleemu.hypervisor.notifiers import kvm_sched_in, kvm_sched_out
+from pleemu.hypervisor.on_spin import end_spin, kvm_vcpu_on_spin
+from pleemu.hypervisor.records import RESUME_ENTER, RESUME_HALT, RESUME_SPIN
+from pleemu.hypervisor.window import grow_ple_window
+from pleemu.jit import compiled
+from pleemu.observe.events import (
+    EXTERNAL_INTERRUPT,
+    HLT,
+    KVM_ENTRY,
+    KVM_EXIT,
+    MSR_WRITE,
+    PAUSE_INSTRUCTION,
+    PLE_WINDOW,
+    SCHED_SWITCH,
+    STATE_DEAD,
+    STATE_PREEMPTED,
+    STATE_RUNNING,
+    STATE_SLEEPING,
+)
+from pleemu.observe.journal import record
+from pleemu.observe.statistics import add_running, count_exit, count_pause_exit, finish_run
+from pleemu.scheduler.core import pick_next_task, scheduler_tick
+from pleemu.scheduler.records import TASK_DEAD, TASK_INTERRUPTIBLE
+
+
+@compiled
+def go(m, p, phase, cycle):
+    """Pass to ``phase``, which acts at ``cycle``."""
+    m.pcpu[p].phase = phase
+    m.pcpu[p].cycle = cycle
+
+
+@compiled
+def begin_exit(m, p, reason, now):
+    """The guest stops before its next instruction; kvm_exit follows when the processor is through."""
+    vcpu = m.vcpu[m.pcpu[p].vcpu]
+    vcpu.guest_cycles += now - vcpu.guest_from
+    vcpu.exit_reason = reason
+    go(m, p, EXITING, now + m.cost[0].exit)
+
+
+@compiled
+def host_step(m, p):
+    """Do what the phase of pCPU ``p`` says; a tick that is due comes first."""
+    pcpu = m.pcpu[p]
+    now = pcpu.cycle
+    phase = pcpu.phase
+    if phase == EXITING:
+        handle_exit(m, p, now)
+    elif pcpu.next_tick <= now:
+        tick(m, p, now)
+    elif phase == SPINNING:
+        spin(m, p, now)
+    elif phase == HALTING:
+        halt(m, p, now)
+    elif phase == ENTERING:
+        enter(m, p, now)
+    elif phase == SWITCHING:
+        resume(m, p, now)
+    elif phase == RESCHEDULING:
+        schedule(m, p, STATE_RUNNING, now)
+
+
+@compiled
+def tick(m, p, now):
+    """The timer interrupt of the host, at the end of the host code that it struck in."""
+    pcpu = m.pcpu[p]
+    scheduler_tick(m, p, cycles_to_ns(m.clock[0], now))
+    set_next_tick(m, p, now)
+    pcpu.cycle = now + m.cost[0].tick
+
+
+@compiled
+def set_next_tick(m, p, now):
+    """The first tick after ``now``; tick k is at k / HZ seconds, on all pCPUs in phase."""
+    pcpu = m.pcpu[p]
+    hertz = m.clock[0].core_khz * 1000
+    while pcpu.next_tick <= now:
+        pcpu.ticks += 1
+        pcpu.next_tick = pcpu.ticks // m.run[0].tick_hz * hertz + pcpu.ticks % m.run[0].tick_hz * hertz // m.run[0].tick_hz
+
+
+@compiled
+def handle_exit(m, p, now):
+    """kvm_exit, and the part of its handler that acts at once."""
+    pcpu = m.pcpu[p]
+    cost = m.cost[0]
+    v = pcpu.vcpu
+    vcpu, cpu = m.vcpu[v], m.cpu[v]
+    reason = vcpu.exit_reason
+    record(m, now, KVM_EXIT, p, v, reason, m.code[cpu.pc].address, 0)
+    vcpu.exited_at = now
+    if reason == PAUSE_INSTRUCTION:
+        count_pause_exit(m, v, cpu.pc, now, now - vcpu.entered_at, cpu.ple_window, m.run[0].run_gap)
+        old = grow_ple_window(m, v)
+        if old != vcpu.ple_window:
+            record(m, now, PLE_WINDOW, p, v, old, vcpu.ple_window, 0)
+        go(m, p, SPINNING, now + cost.pause_handler)
+    elif reason == HLT:
+        skip_emulated_instruction(m, v)
+        go(m, p, HALTING, now + cost.hlt_handler)
+    elif reason == MSR_WRITE:
+        extra = 0
+        if cpu.registers[RCX] & 0xFFFFFFFF == MSR_ICR:
+            extra = apic_send_ipi(m, p, v, now)
+        else:
+            end_of_interrupt(cpu)
+        skip_emulated_instruction(m, v)
+        go(m, p, ENTERING, now + cost.msr_write + extra)
+    else:
+        if pcpu.interrupt_at <= now:
+            pcpu.interrupt_at = NEVER
+        spent = cost.interrupt_handler
+        if pcpu.next_tick <= now:
+            scheduler_tick(m, p, cycles_to_ns(m.clock[0], now))
+            set_next_tick(m, p, now)
+            spent += cost.tick
+        go(m, p, ENTERING, now + spent)
+
+
+@compiled
+def skip_emulated_instruction(m, v):
+    """KVM has done the instruction for the guest."""
+    cpu = m.cpu[v]
+    cpu.pc += 1
+    cpu.shadow = 0
+    cpu.instructions += 1
+
+
+@compiled
+def spin(m, p, now):
+    """kvm_vcpu_on_spin at the end of its search."""
+    v = m.pcpu[p].vcpu
+    if kvm_vcpu_on_spin(m, p, v, now):
+        m.vcpu[v].resume = RESUME_SPIN
+        schedule(m, p, STATE_RUNNING, now)
+    else:
+        go_on(m, p, v, RESUME_SPIN, now)
+
+
+@compiled
+def halt(m, p, now):
+    """kvm_vcpu_block: sleep until an interrupt wakes the vCPU, unless it can take one already."""
+    v = m.pcpu[p].vcpu
+    if can_take_interrupt(m, v):
+        go(m, p, ENTERING, now)
+        return
+    m.vcpu[v].on_wait_queue = 1
+    m.vcpu[v].resume = RESUME_HALT
+    m.task[v].state = TASK_INTERRUPTIBLE
+    schedule(m, p, STATE_SLEEPING, now)
+
+
+@compiled
+def can_take_interrupt(m, v):
+    """kvm_arch_vcpu_runnable: an interrupt is pending and RFLAGS.IF lets it in."""
+    cpu = m.cpu[v]
+    return cpu.interrupt_flag == 1 and (any_posted(cpu) or deliverable(cpu) >= 0)
+
+
+@compiled
+def enter(m, p, now):
+    """cond_resched(), then kvm_entry."""
+    pcpu = m.pcpu[p]
+    v = pcpu.vcpu
+    vcpu, cpu = m.vcpu[v], m.cpu[v]
+    if m.rq[p].need_resched == 1:
+        vcpu.resume = RESUME_ENTER
+        schedule(m, p, STATE_PREEMPTED, now)
+        return
+    if pcpu.interrupt_at <= now:
+        pcpu.interrupt_at = NEVER  # a kick or reschedule that the host code has already seen to
+    sync_at_entry(m, v)
+    record(m, now, KVM_ENTRY, p, v, 0, 0, 0)
+    if vcpu.exited_at >= 0:
+        count_exit(m, v, vcpu.exit_reason, now - vcpu.exited_at)
+    vcpu.ipi_received = 0
+    vcpu.entered_at = now
+    cpu.ple_window = vcpu.ple_window
+    arm(cpu)
+    vcpu.guest_from = now + m.cost[0].entry
+    go(m, p, GUEST, vcpu.guest_from)
+
+
+@compiled
+def end_thread(m, p, now):
+    """guest_main has returned: the vCPU's thread exits."""
+    vcpu = m.vcpu[m.pcpu[p].vcpu]
+    vcpu.guest_cycles += now - vcpu.guest_from
+    m.task[m.pcpu[p].vcpu].state = TASK_DEAD
+    schedule(m, p, STATE_DEAD, now)
+
+
+@compiled
+def schedule(m, p, state, now):
+    """schedule(): pick, and switch if it is another thread."""
+    pcpu = m.pcpu[p]
+    prev = pcpu.vcpu
+    chosen = pick_next_task(m, p, cycles_to_ns(m.clock[0], now))
+    if pcpu.hint_vcpu >= 0:
+        if pcpu.hint_vcpu == chosen:
+            m.boost[m.vcpu[chosen].vm, pcpu.hint_class].honoured += 1
+        pcpu.hint_vcpu = -1
+    if chosen == prev:
+        if prev < 0:
+            sleep_idle(m, p)
+        else:
+            go_on(m, p, prev, m.vcpu[prev].resume, now)
+        return
+    record(m, now, SCHED_SWITCH, p, prev, prev, chosen, state)
+    if prev >= 0:
+        kvm_sched_out(m, prev, state == STATE_RUNNING or state == STATE_PREEMPTED)
+        add_running(m, prev, pcpu.since, now)
+        m.vcpu[prev].thread_cycles += now - pcpu.since
+    pcpu.vcpu = chosen
+    pcpu.since = now
+    if chosen < 0:
+        sleep_idle(m, p)
+    else:
+        go(m, p, SWITCHING, now + m.cost[0].context_switch)
+
+
+@compiled
+def resume(m, p, now):
+    """The context switch is complete."""
+    v = m.pcpu[p].vcpu
+    kvm_sched_in(m, p, v, now)
+    go_on(m, p, v, m.vcpu[v].resume, now)
+
+
+@compiled
+def go_on(m, p, v, where, now):
+    """The thread goes on where it called schedule()."""
+    if where == RESUME_SPIN:
+        end_spin(m, v)
+        skip_emulated_instruction(m, v)
+    m.vcpu[v].resume = RESUME_ENTER
+    go(m, p, ENTERING, now)
+
+
+@compiled
+def sleep_idle(m, p):
+    """Nothing to run: no tick, until an interrupt arrives."""
+    pcpu = m.pcpu[p]
+    pcpu.phase = IDLE
+    pcpu.cycle = pcpu.interrupt_at
+
+
+@compiled
+def wake_from_idle(m, p):
+    """The interrupt has arrived; the tick begins again."""
+    pcpu = m.pcpu[p]
+    now = pcpu.cycle
+    pcpu.interrupt_at = NEVER
+    set_next_tick(m, p, now)
+    go(m, p, RESCHEDULING, now + m.cost[0].idle_exit)
+
+
+@compiled
+def leave_open_intervals(m):
+    """The run is over: count what was still going on."""
+    end = m.run[0].until
+    for p in range(m.pcpu.shape[0]):
+        pcpu = m.pcpu[p]
+        v = pcpu.vcpu
+        if v >= 0:
+            add_running(m, v, pcpu.since, end)
+            m.vcpu[v].thread_cycles += end - pcpu.since
+            if pcpu.phase == GUEST:
+                m.vcpu[v].guest_cycles += max(end - m.vcpu[v].guest_from, 0)
+    for v in range(m.vcpu.shape[0]):
+        finish_run(m, v)

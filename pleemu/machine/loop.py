@@ -1,0 +1,131 @@
+"""The event loop: every pCPU does its next thing, in the order (cycle, pCPU).
+
+    the earliest pCPU is     it
+    IDLE                     wakes by the interrupt that has arrived and reschedules
+    in the GUEST             executes instructions, until another pCPU is earlier, its
+                             timer ticks, or something takes it out of the guest
+    anywhere in the host     takes a tick that is due, then does what its phase says (`host`)
+
+The loop stops at the end of the run, when nothing can happen any more, when a guest faults,
+and whenever Python is wanted: to empty the event buffer or to show progress. All state is
+in the records, so calling it again goes on.
+"""
+
+from pleemu.hardware.execute import execute
+from pleemu.hardware.interrupts import deliver, deliverable, take_over_posted
+from pleemu.hardware.isa import PROBE_OPERATION_DONE
+from pleemu.hardware.records import GUEST, IDLE, NEVER, NO_FAULT
+from pleemu.hardware.why import ENDED, HLT_EXIT, PAUSE_EXIT, PROBED, WRMSR_EXIT
+from pleemu.jit import compiled, entry_point
+from pleemu.machine.host import begin_exit, end_thread, host_step, leave_open_intervals, wake_from_idle
+from pleemu.observe.events import EXTERNAL_INTERRUPT, HLT, MSR_WRITE, PAUSE_INSTRUCTION, PROBE
+from pleemu.observe.journal import record
+from pleemu.scheduler.core import wake_up_new_task
+
+# Why `run_machine` returned.
+FINISHED, STUCK, FAULT, BUFFER_FULL, PROGRESS = range(5)
+
+
+@entry_point
+def run_machine(m):
+    """Begin at cycle 0 or go on, until the end or until Python is wanted; return why."""
+    run = m.run[0]
+    if run.started == 0:
+        run.started = 1
+        for v in range(m.task.shape[0]):
+            wake_up_new_task(m, m.task[v].cpu, v, 0)
+    why = advance(m)
+    if why == FINISHED or why == STUCK:
+        leave_open_intervals(m)
+    return why
+
+
+@compiled
+def advance(m):
+    """Take step after step; return why it stopped."""
+    run = m.run[0]
+    while True:
+        if m.journal[0].recorded > run.room:
+            return BUFFER_FULL
+        p, limit, limit_p = earliest_two(m)
+        now = m.pcpu[p].cycle
+        if now >= run.until:
+            return STUCK if now == NEVER else FINISHED
+        if now >= run.progress:
+            return PROGRESS
+        phase = m.pcpu[p].phase
+        if phase == GUEST:
+            # Equal cycles: the pCPU with the smaller number comes first.
+            guest_step(m, p, limit + 1 if p < limit_p else limit, limit)
+        elif phase == IDLE:
+            wake_from_idle(m, p)
+        else:
+            host_step(m, p)
+        if m.fault[0].kind != NO_FAULT:
+            return FAULT
+
+
+@compiled
+def earliest_two(m):
+    """The pCPU with the smallest (cycle, number); and of the others the smallest (cycle, number)."""
+    first = 0
+    first_cycle = m.pcpu[0].cycle
+    second = -1
+    second_cycle = NEVER
+    for p in range(1, m.pcpu.shape[0]):
+        cycle = m.pcpu[p].cycle
+        if cycle < first_cycle:
+            second, second_cycle = first, first_cycle
+            first, first_cycle = p, cycle
+        elif cycle < second_cycle or second < 0:
+            second, second_cycle = p, cycle
+    return first, second_cycle, second
+
+
+@compiled
+def guest_step(m, p, ordered_until, others):
+    """Execute on pCPU ``p`` what comes before all others, whose earliest is at cycle ``others``."""
+    pcpu = m.pcpu[p]
+    v = pcpu.vcpu
+    cpu = m.cpu[v]
+    now = pcpu.cycle
+    host_interrupt = min(pcpu.next_tick, pcpu.interrupt_at)
+    if now >= host_interrupt:
+        begin_exit(m, p, EXTERNAL_INTERRUPT, now)
+        return
+    if now >= cpu.pir_at:
+        take_over_posted(cpu)
+    if cpu.interrupt_flag == 1 and cpu.shadow == 0:
+        vector = deliverable(cpu)
+        if vector >= 0:
+            if deliver(m, v, vector, now) == NO_FAULT:
+                pcpu.cycle = now + m.cost[0].delivery
+            return
+    # Nobody can interrupt this pCPU sooner than one IPI after the earliest of the others.
+    free_until = min(host_interrupt, cpu.pir_at, others + m.cost[0].ipi, m.run[0].until)
+    why, now = execute(m, v, now, ordered_until, free_until)
+    pcpu.cycle = now
+    if why == PAUSE_EXIT:
+        begin_exit(m, p, PAUSE_INSTRUCTION, now)
+    elif why == HLT_EXIT:
+        begin_exit(m, p, HLT, now)
+    elif why == WRMSR_EXIT:
+        begin_exit(m, p, MSR_WRITE, now)
+    elif why == PROBED:
+        pass_probe(m, p, v, now)
+    elif why == ENDED:
+        end_thread(m, p, now)
+
+
+@compiled
+def pass_probe(m, p, v, now):
+    """The guest says what it does: record it, and step over the nop that carries the probe."""
+    cpu = m.cpu[v]
+    i = m.code[cpu.pc]
+    record(m, now, PROBE, p, v, i.probe, cpu.probe_value, i.address)
+    if i.probe == PROBE_OPERATION_DONE:
+        m.vm[m.vcpu[v].vm].operations += 1
+    cpu.pc += 1
+    cpu.instructions += 1
+    cpu.shadow = 0
+    m.pcpu[p].cycle = now + i.cycles

@@ -1,0 +1,108 @@
+"""One run, from a scenario to what it found."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from pleemu.errors import GuestFault
+from pleemu.guest import load
+from pleemu.guest.image import Image
+from pleemu.hardware.records import NEVER
+from pleemu.jit import is_compiled
+from pleemu.machine import summary
+from pleemu.machine.build import Layout, build
+from pleemu.machine.faults import describe
+from pleemu.machine.loop import BUFFER_FULL, FAULT, PROGRESS, STUCK, run_machine
+from pleemu.machine.result import Run
+from pleemu.machine.state import Machine
+from pleemu.policy import Policy
+from pleemu.policy import policy as policy_named
+from pleemu.scenario import Scenario
+
+PROGRESS_STEPS = 100
+
+
+def prepare(announce: Callable[[str], None]) -> None:
+    """Have the core compiled; ``announce`` is called first if that takes its time.
+
+    It happens once after an installation or an update; the machine code is kept (see `jit`).
+    """
+    if not is_compiled(run_machine):
+        announce("compiling the emulator's core for this machine, once: about 20 s ...")
+
+
+def load_programs(scenario: Scenario) -> dict[Path, Image]:
+    """Assemble and link every program of a scenario, each once."""
+    paths = {scenario.program_path(vm): None for vm in scenario.vm}
+    return {path: load(path) for path in paths}
+
+
+def simulate(
+    scenario: Scenario,
+    *,
+    policy: Policy | None = None,
+    events: Callable[[np.ndarray], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    programs: dict[Path, Image] | None = None,
+) -> Run:
+    """Run a scenario to its end.
+
+    ``policy`` defaults to the scenario's own. ``events`` receives all events, in order, in
+    arrays of `pleemu.observe.events.EVENT`. ``progress`` is called with (done, total) in ns.
+    ``programs`` saves assembling them again where many runs share them. Raises `GuestError`
+    for a guest that cannot be loaded and `GuestFault` for one that its processor stops.
+    """
+    policy = policy_named(scenario.policy) if policy is None else policy
+    began = time.perf_counter()
+    programs = load_programs(scenario) if programs is None else programs
+    machine, layout = build(scenario, policy, programs, recording=events is not None)
+    ended = _drive(machine, layout, scenario, events, progress)
+    return summary.summarise(
+        machine,
+        layout,
+        scenario,
+        policy,
+        ended="the time is over" if ended != STUCK else _why_stuck(machine),
+        wall_seconds=time.perf_counter() - began,
+    )
+
+
+def _drive(
+    machine: Machine,
+    layout: Layout,
+    scenario: Scenario,
+    events: Callable[[np.ndarray], None] | None,
+    progress: Callable[[int, int], None] | None,
+) -> int:
+    """Call the loop until it is through; returns why it ended."""
+    journal, run = machine.journal[0], machine.run[0]
+    until = int(run.until)
+    step = -(-until // PROGRESS_STEPS) if progress else NEVER
+    with np.errstate(over="ignore"):  # plain Python wraps around silently, too
+        run.progress = step
+        while True:
+            why = run_machine(machine)
+            if events is not None and journal.recorded:
+                events(machine.event[: int(journal.recorded)].copy())
+                journal.recorded = 0
+            if why == FAULT:
+                raise GuestFault(describe(machine, layout, scenario))
+            if why == PROGRESS and progress is not None:
+                progress(scenario.duration_ns * int(run.progress) // until, scenario.duration_ns)
+                run.progress += step
+            elif why != BUFFER_FULL:
+                return int(why)
+
+
+def _why_stuck(machine: Machine) -> str:
+    """All vCPUs have ended or wait for an interrupt that nobody can send."""
+    halted = int(np.sum(machine.vcpu.on_wait_queue))
+    if halted == 0:
+        return "all vCPUs have returned from guest_main"
+    return f"nothing can happen any more: {halted} of {len(machine.vcpu)} vCPUs are halted and nobody is left to wake them"
+
+

@@ -1,0 +1,59 @@
+"""All state of one machine, held together by one named tuple of record arrays.
+
+Index letters: v vCPU (through all VMs), p pCPU, j VM. The task of vCPU v is task v.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+RUN = np.dtype(
+    [
+        ("started", "i8"),     # 1: the vCPUs' threads exist
+        ("until", "i8"),       # the run ends at this cycle
+        ("run_gap", "i8"),     # cycles between PAUSE exits that still belong together
+        ("tick_hz", "i8"),
+        ("room", "i8"),        # events that fit into the buffer before a step must not begin
+        ("progress", "i8"),    # return to Python at this cycle, to show progress
+    ],
+    align=True,
+)
+
+
+class Machine(NamedTuple):
+    """The records of every room; see `records.py` of each."""
+
+    # hardware
+    pcpu: np.recarray  # [p]
+    cpu: np.recarray  # [v]
+    space: np.recarray  # [j]
+    code: np.recarray  # instruction tables of all programs
+    index_of: np.ndarray  # code byte -> index into `code`, of all VMs
+    vectors: np.ndarray  # [j, 256] index into `code` of the handler, -1 none
+    memory: np.ndarray  # 64-bit words of all VMs
+    clock: np.recarray  # [1]
+    fault: np.recarray  # [1]
+    # scheduler
+    task: np.recarray  # [v]
+    rq: np.recarray  # [p]
+    tree: np.ndarray  # [p, tasks]
+    tunables: np.recarray  # [1]
+    # hypervisor
+    vcpu: np.recarray  # [v]
+    vm: np.recarray  # [j]
+    kvm: np.recarray  # [1]
+    cost: np.recarray  # [1]
+    # observation
+    journal: np.recarray  # [1]
+    event: np.recarray  # [buffer]
+    exits: np.recarray  # [v, reason]
+    pause_at: np.ndarray  # [v, index into `code`] PAUSE exits
+    pause_run: np.recarray  # [v] the run that each vCPU is in
+    longest: np.recarray  # the longest runs, longest first
+    run_lengths: np.ndarray  # number of runs, by powers of two
+    continuous: np.ndarray  # [1] exits that belong to a run of two or more
+    boost: np.recarray  # [j, class]
+    pause_columns: np.ndarray  # [v, column]
+    running_columns: np.ndarray  # [v, column]
+    # the run
+    run: np.recarray  # [1]

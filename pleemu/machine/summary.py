@@ -1,0 +1,154 @@
+"""From the counters of a finished machine to the `Run` that is printed, compared and kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pleemu.machine.build import Layout
+from pleemu.machine.result import (
+    BoostStatistics,
+    ContinuousRun,
+    ExitStatistics,
+    PleStatistics,
+    Run,
+    Timeline,
+    VmResult,
+)
+from pleemu.machine.state import Machine
+from pleemu.observe.events import EXIT_REASONS
+from pleemu.observe.records import BOOST_CLASSES
+from pleemu.policy import Policy
+from pleemu.scenario import Scenario
+
+MASK = (1 << 64) - 1
+
+
+def summarise(
+    machine: Machine, layout: Layout, scenario: Scenario, policy: Policy, *, ended: str, wall_seconds: float
+) -> Run:
+    """Collect what a run found. `finish_machine` must have closed the open intervals."""
+    return Run(
+        scenario=scenario,
+        policy=policy.name,
+        seed=scenario.seed,
+        digest=f"{int(machine.journal.digest[0]) & MASK:016x}",
+        cycles=int(machine.run.until[0]),
+        duration_ns=scenario.duration_ns,
+        instructions=int(np.sum(machine.cpu.instructions)),
+        wall_seconds=wall_seconds,
+        ended=ended,
+        exits=_exits(machine, scenario),
+        ple=_ple(machine, layout, scenario),
+        boosts=_boosts(machine, scenario),
+        vms=_vms(machine, scenario),
+        timeline=_timeline(machine, scenario),
+    )
+
+
+def _ns(machine: Machine, cycles: Any) -> int:
+    return int(cycles) * 1_000_000 // int(machine.clock.core_khz[0])
+
+
+def _exits(machine: Machine, scenario: Scenario) -> tuple[ExitStatistics, ...]:
+    rows = []
+    for number, vm in enumerate(scenario.vm):
+        first = int(machine.vm[number].first_vcpu)
+        for reason, name in EXIT_REASONS.items():
+            cells = machine.exits[first : first + vm.vcpus, reason]
+            cells = cells[cells["count"] > 0]
+            if len(cells):
+                rows.append(
+                    ExitStatistics(
+                        vm=vm.name,
+                        reason=name,
+                        count=int(np.sum(cells["count"])),
+                        total_ns=_ns(machine, np.sum(cells["total"])),
+                        min_ns=_ns(machine, np.min(cells["min"])),
+                        max_ns=_ns(machine, np.max(cells["max"])),
+                    )
+                )
+    return tuple(rows)
+
+
+def _ple(machine: Machine, layout: Layout, scenario: Scenario) -> PleStatistics:
+    by_symbol: dict[str, int] = {}
+    for v, pc in zip(*np.nonzero(machine.pause_at), strict=True):
+        image = layout.images[int(machine.vcpu[v].vm)]
+        symbol = image.function_at(int(machine.code[pc].address))
+        by_symbol[symbol] = by_symbol.get(symbol, 0) + int(machine.pause_at[v, pc])
+    lengths = {1 << k: int(count) for k, count in enumerate(machine.run_lengths) if count}
+    runs = tuple(_run(machine, layout, scenario, run) for run in machine.longest if run["length"] > 0)
+    return PleStatistics(
+        exits=int(np.sum(machine.pause_at)),
+        continuous=int(machine.continuous[0]),
+        longest_run=runs[0].length if runs else 0,
+        by_symbol=dict(sorted(by_symbol.items(), key=lambda item: (-item[1], item[0]))),
+        runs=runs,
+        run_lengths=lengths,
+    )
+
+
+def _run(machine: Machine, layout: Layout, scenario: Scenario, run: Any) -> ContinuousRun:
+    vcpu = machine.vcpu[int(run["vcpu"])]
+    number, length = int(vcpu.vm), int(run["length"])
+    address = int(machine.code[int(run["pc"])].address) & MASK
+    gaps = max(length - 1, 1)
+    return ContinuousRun(
+        vm=scenario.vm[number].name,
+        vcpu=int(vcpu.id),
+        address=address,
+        symbol=layout.images[number].symbol_at(address),
+        length=length,
+        start_ns=_ns(machine, run["first"]),
+        period_ns=_ns(machine, run["last"] - run["first"]) / gaps,
+        guest_ns=_ns(machine, run["guest"]) / gaps,
+        first_window=int(run["first_window"]),
+        last_window=int(run["last_window"]),
+    )
+
+
+def _boosts(machine: Machine, scenario: Scenario) -> tuple[BoostStatistics, ...]:
+    return tuple(
+        BoostStatistics(
+            vm=vm.name,
+            target=target,
+            attempts=int(cell["attempts"]),
+            accepted=int(cell["accepted"]),
+            honoured=int(cell["honoured"]),
+        )
+        for number, vm in enumerate(scenario.vm)
+        for target, cell in zip(BOOST_CLASSES, machine.boost[number], strict=True)
+        if cell["attempts"]
+    )
+
+
+def _vms(machine: Machine, scenario: Scenario) -> tuple[VmResult, ...]:
+    total = scenario.hardware.pcpus * int(machine.run.until[0])
+    rows = []
+    for number, vm in enumerate(scenario.vm):
+        first = int(machine.vm[number].first_vcpu)
+        vcpus = machine.vcpu[first : first + vm.vcpus]
+        rows.append(
+            VmResult(
+                name=vm.name,
+                vcpus=vm.vcpus,
+                cpu_share=int(np.sum(vcpus.thread_cycles)) / total,
+                guest_share=int(np.sum(vcpus.guest_cycles)) / total,
+                operations=int(machine.vm[number].operations),
+            )
+        )
+    return tuple(rows)
+
+
+def _timeline(machine: Machine, scenario: Scenario) -> Timeline:
+    width = int(machine.journal.column_cycles[0])
+    return Timeline(
+        column_ns=_ns(machine, width),
+        vcpu_names=tuple(f"{vm.name}/{index}" for vm in scenario.vm for index in range(vm.vcpus)),
+        running=tuple(tuple(row) for row in (machine.running_columns / width).tolist()),
+        pause_exits=tuple(tuple(row) for row in machine.pause_columns.tolist()),
+    )
+
+

@@ -1,0 +1,74 @@
+"""Counters kept during a run: exits, PAUSE exits in a row, boosts, the timeline."""
+
+from pleemu.jit import compiled
+from pleemu.observe.records import LENGTH_BINS
+
+
+@compiled
+def count_exit(m, v, reason, cycles):
+    """An exit is over: ``cycles`` from kvm_exit to kvm_entry."""
+    row = m.exits[v, reason]
+    row.min = cycles if row.count == 0 else min(row.min, cycles)
+    row.max = max(row.max, cycles)
+    row.count += 1
+    row.total += cycles
+
+
+@compiled
+def count_pause_exit(m, v, pc, now, guest_cycles, window, gap_cycles):
+    """A PAUSE exit at ``pc`` continues the vCPU's run of exits or begins another."""
+    m.pause_at[v, pc] += 1
+    column = now // m.journal[0].column_cycles
+    if column < m.pause_columns.shape[1]:
+        m.pause_columns[v, column] += 1
+    run = m.pause_run[v]
+    if run.length > 0 and (run.pc != pc or now - run.last > gap_cycles):
+        finish_run(m, v)
+    if run.length == 0:
+        run.vcpu = v
+        run.pc = pc
+        run.first = now
+        run.guest = 0
+        run.first_window = window
+    else:
+        run.guest += guest_cycles
+    run.length += 1
+    run.last = now
+    run.last_window = window
+
+
+@compiled
+def finish_run(m, v):
+    """The vCPU's run of exits is over: count it, and keep it if it is one of the longest."""
+    run = m.pause_run[v]
+    if run.length == 0:
+        return
+    bin_number = 0
+    while run.length >> (bin_number + 1) > 0 and bin_number < LENGTH_BINS - 1:
+        bin_number += 1
+    m.run_lengths[bin_number] += 1
+    if run.length > 1:
+        m.continuous[0] += run.length
+    # `longest` is sorted; among equals the earlier one stays.
+    place = m.longest.shape[0]
+    while place > 0 and m.longest[place - 1].length < run.length:
+        place -= 1
+    if place < m.longest.shape[0]:
+        for k in range(m.longest.shape[0] - 1, place, -1):
+            m.longest[k] = m.longest[k - 1]
+        m.longest[place] = run
+    run.length = 0
+
+
+@compiled
+def add_running(m, v, begin, end):
+    """The thread of ``v`` was on a pCPU from cycle ``begin`` to ``end``."""
+    width = m.journal[0].column_cycles
+    columns = m.running_columns.shape[1]
+    while begin < end:
+        column = begin // width
+        if column >= columns:
+            return
+        boundary = min((column + 1) * width, end)
+        m.running_columns[v, column] += boundary - begin
+        begin = boundary
