@@ -19,8 +19,11 @@ from pathlib import Path
 
 import numba
 from numba import config, njit
+from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
+from numba.core.dispatcher import Dispatcher
+from numba.core.types import unliteral
 
-ROOMS = ("jit.py", "hardware", "scheduler", "hypervisor", "machine", "observe")
+ROOMS = ("jit.py", "handle.py", "hardware", "scheduler", "hypervisor", "machine", "observe")
 
 _OPTIONS = {"error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
 
@@ -30,7 +33,20 @@ _FOLDERS_KEPT = 4
 
 def compiled(function):
     """Compile a function of a numba room; callable from other compiled functions only."""
-    return njit(no_cpython_wrapper=True, **_OPTIONS)(function)
+    return _one_for_all_constants(njit(no_cpython_wrapper=True, **_OPTIONS)(function))
+
+
+def _one_for_all_constants(function):
+    """Keep numba from compiling ``function`` anew for each constant that it is called with.
+
+    A literal argument has a type of its own (`Literal[int](3)`), which would give
+    `record(m, now, KVM_EXIT, ...)` a copy for every kind of event. Measured: half the time
+    to compile the core.
+    """
+    if isinstance(function, Dispatcher):
+        resolve = function.get_call_template
+        function.get_call_template = lambda args, kws: resolve(tuple(map(unliteral, args)), kws)
+    return function
 
 
 def callable_alone(function):
@@ -45,14 +61,54 @@ def entry_point(function):
     Where no folder can be written the function is compiled anew in each process.
     """
     folder = cache_folder()
-    if folder is None:
-        return njit(**_OPTIONS)(function)
+    if folder is None or config.DISABLE_JIT:
+        return _generate_code_once(njit(**_OPTIONS)(function))
     before = config.CACHE_DIR
     config.CACHE_DIR = str(folder)  # read once, when the decorator runs
     try:
-        return njit(cache=True, **_OPTIONS)(function)
+        return _generate_code_once(njit(cache=True, **_OPTIONS)(function))
     finally:
         config.CACHE_DIR = before
+
+
+def _generate_code_once(entry):
+    """Have LLVM optimise and generate code for the whole of ``entry`` once, when all of it is there.
+
+    By default numba does so for every function, and again for every function that calls it,
+    up to the entry. Here the callees are only linked into their callers as they are. Measured:
+    LLVM's part of compiling the core falls to a quarter. It needs four methods of numba that
+    are not public: where one is missing, numba's own way is taken.
+    """
+    if not isinstance(entry, Dispatcher) or not all(hasattr(JITCodeLibrary, name) for name in _USED_OF_LIBRARY):
+        return entry
+    compile_entry = entry.compile
+
+    def compile_once(signature):
+        finalize, set_env = JITCodeLibrary.finalize, JITCPUCodegen.set_env
+
+        def finalize_unless_callee(library):
+            if library.name == entry.py_func.__qualname__:
+                finalize(library)
+                return
+            for callee in dict.fromkeys(library._linking_libraries):
+                library._final_module.link_in(callee._get_module_for_linking(), preserve=True)
+            library._finalized = True
+
+        def set_env_if_there(codegen, name, env):
+            if codegen._engine.is_symbol_defined(name):  # only exceptions and Python objects need one
+                set_env(codegen, name, env)
+
+        JITCodeLibrary.finalize, JITCPUCodegen.set_env = finalize_unless_callee, set_env_if_there
+        try:
+            return compile_entry(signature)
+        finally:
+            JITCodeLibrary.finalize, JITCPUCodegen.set_env = finalize, set_env
+
+    entry.compile = compile_once
+    return entry
+
+
+_USED_OF_LIBRARY = ("finalize", "_get_module_for_linking", "_ensure_finalized", "add_linking_library")
 
 
 def is_compiled(function) -> bool:

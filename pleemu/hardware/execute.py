@@ -35,12 +35,13 @@ def execute(m, v, now, ordered_until, free_until):
     space = m.space[cpu.space]
     registers = cpu.registers
     memory = m.memory
+    code = m.code
     first_word = space.first_word
     pc = cpu.pc
     executed = 0
     status = STOPPED
     while now < free_until:
-        i = m.code[pc]
+        i = code[pc]
         if i.ordered == 1 and now >= ordered_until:
             break
         op = i.op

@@ -11,6 +11,7 @@ and whenever Python is wanted: to empty the event buffer or to show progress. Al
 in the records, so calling it again goes on.
 """
 
+from pleemu.handle import pointer_to
 from pleemu.hardware.execute import execute
 from pleemu.hardware.interrupts import deliver, deliverable, take_over_posted
 from pleemu.hardware.isa import PROBE_OPERATION_DONE
@@ -27,8 +28,9 @@ FINISHED, STUCK, FAULT, BUFFER_FULL, PROGRESS = range(5)
 
 
 @entry_point
-def run_machine(m):
+def run_machine(machine):
     """Begin at cycle 0 or go on, until the end or until Python is wanted; return why."""
+    m = pointer_to(machine)
     run = m.run[0]
     if run.started == 0:
         run.started = 1

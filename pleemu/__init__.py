@@ -1,0 +1,57 @@
+"""Pause-loop exiting, cycle by cycle: guests that spin, KVM that boosts, a Linux scheduler that refuses.
+
+    import pleemu
+
+    result = pleemu.run("worst_case", policy="debooster", fields={"host.hz": 1000})
+    print(result.ple.longest_run)
+
+Importing pleemu is cheap; what brings the compiler is imported by the first run.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pleemu.machine.result import Run
+    from pleemu.scenario import Scenario
+
+__all__ = ["__version__", "compare", "load_scenario", "run"]
+
+
+def load_scenario(scenario: str | Path | Scenario, **overrides: Any) -> Scenario:
+    """Return a scenario by shipped name, TOML file or guest program, with overrides.
+
+    Overrides are ``policy``, ``seed``, ``duration`` (``"50ms"`` or ms), ``vms``, ``vcpus``, ``pcpus``
+    and ``fields``, a mapping of dotted names such as ``{"host.hz": 1000}``.
+    """
+    from pleemu.catalogue import find
+    from pleemu.overrides import Overrides
+    from pleemu.scenario import Scenario
+
+    found = scenario if isinstance(scenario, Scenario) else find(str(scenario))
+    return Overrides(**overrides).apply(found) if overrides else found
+
+
+def run(scenario: str | Path | Scenario, *, trace: str | Path | None = None, **overrides: Any) -> Run:
+    """Run a scenario once, with overrides as `load_scenario` takes them; write its events to ``trace``."""
+    from pleemu.experiment.single import run_once
+
+    return run_once(load_scenario(scenario, **overrides), trace=None if trace is None else Path(trace))
+
+
+def compare(scenario: str | Path | Scenario, policies: str = "all", **overrides: Any) -> tuple[Run, ...]:
+    """Run a scenario under several policies, by comma-separated names or ``all``."""
+    from pleemu.experiment.compare import compare as compare_policies
+    from pleemu.policy import policies as policies_named
+
+    return compare_policies(load_scenario(scenario, **overrides), policies_named(policies))
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("pleemu")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,60 @@
+"""The shipped experiments, and what a user may name on the command line instead of one.
+
+An experiment is a folder of `guest_programs` with a `scenario.toml`. The folder lies inside an
+installed package and beside the package in a checkout.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pleemu.errors import ScenarioError, nearest
+from pleemu.scenario import Scenario, Vm, load
+
+PROGRAM_SUFFIXES = (".S", ".s", ".o", ".elf")
+_SHARED_FOLDER = "include"  # what guests include; not an experiment
+
+
+def programs_folder() -> Path:
+    """Return the folder of the shipped guest programs."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "guest_programs", package.parent / "guest_programs"):
+        if folder.is_dir():
+            return folder
+    raise ScenarioError(f"the shipped guest programs are missing beside {package}; reinstall pleemu")
+
+
+def experiments() -> dict[str, Path]:
+    """Return the scenario file of each shipped experiment, by name."""
+    return {path.parent.name: path for path in sorted(programs_folder().glob("*/scenario.toml"))}
+
+
+def programs() -> tuple[Path, ...]:
+    """Return every guest source that comes with pleemu."""
+    found = (path for path in programs_folder().glob("*/*") if path.suffix in PROGRAM_SUFFIXES)
+    return tuple(sorted(path for path in found if path.parent.name != _SHARED_FOLDER))
+
+
+def find(name: str) -> Scenario:
+    """Return the scenario that a user names: a shipped one, a TOML file, or straight a guest program."""
+    path = Path(name)
+    if path.suffix in PROGRAM_SUFFIXES:
+        return of_program(path)
+    if path.suffix == ".toml" or path.parent != Path():
+        return load(path)
+    shipped = experiments()
+    if name in shipped:
+        return load(shipped[name])
+    if (path / "scenario.toml").is_file():
+        return load(path)
+    if path.is_file():
+        raise ScenarioError(f"{name}: neither a scenario (.toml) nor a guest ({', '.join(PROGRAM_SUFFIXES)})")
+    raise ScenarioError(f"unknown scenario {name!r}{nearest(name, shipped)}")
+
+
+def of_program(path: Path) -> Scenario:
+    """Return a scenario that runs one guest program in one VM, all else at its default."""
+    if not path.is_file():
+        raise ScenarioError(f"{path}: {'not a file' if path.exists() else 'no such file'}; name a guest program")
+    name = "".join(letter for letter in path.stem if letter.isprintable()) or "guest"
+    return Scenario(name=name, vm=(Vm(name="vm0", program=path.name),), folder=path.parent)

@@ -1,0 +1,212 @@
+"""The commands. Each says what it takes, calls the room that does it, and prints."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import attrs
+from cyclopts import App, CycloptsError, Parameter
+
+from pleemu.errors import PleemuError
+from pleemu.overrides import Overrides, parse_settings, split_dotted
+from pleemu.report.help_text import compare_help, run_help
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from pleemu.scenario import Scenario
+
+EXIT_OK, EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 0, 2, 130, 141
+
+app = App(
+    name="pleemu",
+    help="Pause-loop exiting, cycle by cycle: guests that spin, KVM that boosts, a scheduler that may refuse.",
+    help_format="plaintext",
+    version_flags=["--version"],
+    suppress_keyboard_interrupt=False,
+    result_action="return_value",
+)
+
+
+@Parameter(name="*")
+@attrs.frozen(kw_only=True)
+class Changes:
+    """What all runs take; each is a shorthand of a scenario field."""
+
+    seed: Annotated[int | None, Parameter(help="Seed of all random choices.")] = None
+    duration: Annotated[str | None, Parameter(help="Time to emulate: 50ms, 2s, 300us; a bare number is ms.")] = None
+    vms: Annotated[int | None, Parameter(help="Number of VMs; more than there are repeat the given ones.")] = None
+    vcpus: Annotated[int | None, Parameter(help="vCPUs of every VM.")] = None
+    pcpus: Annotated[int | None, Parameter(help="Physical CPUs.")] = None
+    settings: Annotated[
+        tuple[str, ...],
+        Parameter(
+            name="--set",
+            negative=(),
+            show_default=False,
+            help="FIELD=VALUE, as --FIELD VALUE; all fields are listed below.",
+        ),
+    ] = ()
+    json: Annotated[
+        bool, Parameter(negative=(), show_default=False, help="Print JSON only; the keys are listed below.")
+    ] = False
+
+    def apply(self, scenario: Scenario, *, policy: str | None = None) -> Scenario:
+        """Return the scenario with these changes."""
+        overrides = Overrides(
+            policy=policy,
+            seed=self.seed,
+            duration=self.duration,
+            vms=self.vms,
+            vcpus=self.vcpus,
+            pcpus=self.pcpus,
+            fields=parse_settings(self.settings),
+        )
+        return overrides.apply(scenario)
+
+    def arguments(self) -> list[str]:
+        """Return these changes as command-line arguments again."""
+        given = {name: getattr(self, name) for name in ("seed", "duration", "vms", "vcpus", "pcpus")}
+        shorthands = [part for name, value in given.items() if value is not None for part in (f"--{name}", str(value))]
+        return shorthands + [f"--{setting}" for setting in self.settings]
+
+
+_NO_CHANGES = Changes()
+_Scenario = Annotated[str, Parameter(help="A shipped scenario, a .toml file, or straight a guest program (.S).")]
+
+
+@app.command(help_epilogue=run_help())
+def run(
+    scenario: _Scenario,
+    /,
+    *,
+    policy: Annotated[str | None, Parameter(help="Yield policy; parts are joined with +.")] = None,
+    trace: Annotated[
+        Path | None, Parameter(help="Write all events to this file, as `perf script` prints them.")
+    ] = None,
+    changes: Changes = _NO_CHANGES,
+) -> None:
+    """Run a scenario once and report exits, continuous runs, directed yields and shares."""
+    from pleemu.catalogue import find
+    from pleemu.experiment.single import run_once
+    from pleemu.report.json_form import run_json
+    from pleemu.report.progress import progress_bar
+    from pleemu.report.run_report import run_report
+
+    chosen = changes.apply(find(scenario), policy=policy)
+    _prepare()
+    with progress_bar() as show:
+        on_progress = None if show is None else lambda done, total: show(chosen.name, done, total)
+        result = run_once(chosen, trace=trace, progress=on_progress)
+    if changes.json:
+        _print_text(run_json(result))
+    else:
+        _print(run_report(result, hint=_command("compare", scenario, changes)))
+
+
+@app.command(help_epilogue=compare_help())
+def compare(
+    scenario: _Scenario,
+    /,
+    *,
+    policies: Annotated[str, Parameter(help="Policies, separated by commas, or all.")] = "all",
+    changes: Changes = _NO_CHANGES,
+) -> None:
+    """Run a scenario under several policies and show them side by side, on one time axis."""
+    from pleemu.catalogue import find
+    from pleemu.experiment.compare import compare as compare_policies
+    from pleemu.policy import policies as policies_named
+    from pleemu.report.compare_report import compare_report
+    from pleemu.report.json_form import compare_json
+    from pleemu.report.progress import progress_bar
+
+    compared = policies_named(policies)
+    chosen = changes.apply(find(scenario))
+    _prepare()
+    with progress_bar() as show:
+        on_progress = None if show is None else lambda one, done, total: show(one.name, done, total)
+        results = compare_policies(chosen, compared, progress=on_progress)
+    if changes.json:
+        _print_text(compare_json(results))
+    else:
+        hint = _command("run", scenario, changes, "--policy", compared[0].name, "--trace", "trace.txt")
+        _print(compare_report(results, hint=hint))
+
+
+@app.command(name="list")
+def list_(
+    what: Annotated[
+        Literal["programs", "scenarios", "policies", "schedulers", "processors"], Parameter(help="What to list.")
+    ],
+    /,
+) -> None:
+    """List what comes with pleemu, by name."""
+    from pleemu.report.lists import LISTS
+
+    _print(LISTS[what]())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 2 for what the user can mend, without a traceback."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        app(split_dotted(arguments), exit_on_error=False, print_error=False)
+        with _output():
+            sys.stdout.flush()
+    except PleemuError as error:
+        return _fail(str(error))
+    except CycloptsError as error:
+        return _fail(f"{error}\nSee pleemu --help, or pleemu COMMAND --help.")
+    except KeyboardInterrupt:
+        print("pleemu: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        return EXIT_BROKEN_PIPE
+    return EXIT_OK
+
+
+def _fail(message: str) -> int:
+    print(f"pleemu: error: {message.strip()}", file=sys.stderr)
+    return EXIT_USER_ERROR
+
+
+def _command(command: str, scenario: str, changes: Changes, *more: str) -> str:
+    return shlex.join(["pleemu", command, scenario, *changes.arguments(), *more])
+
+
+def _prepare() -> None:
+    """Load the compiled core, or compile it and say so."""
+    from pleemu.machine.run import prepare
+
+    prepare(lambda message: print(f"pleemu: {message}", file=sys.stderr, flush=True))
+
+
+def _print(renderable: RenderableType) -> None:
+    from pleemu.report.console import console
+
+    with _output():
+        console().print(renderable)
+
+
+def _print_text(text: str) -> None:
+    with _output():
+        print(text)
+
+
+@contextlib.contextmanager
+def _output() -> Iterator[None]:
+    """Stop writing to a stdout that takes no more, be it `| head` or a full disk."""
+    try:
+        yield
+    except OSError as error:
+        with contextlib.suppress(OSError, ValueError):  # what is still in the buffer goes nowhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise PleemuError(f"the output cannot be written: {error.strerror or error}") from None

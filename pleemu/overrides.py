@@ -1,0 +1,112 @@
+"""What a user changes in a scenario for one run, without editing its file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from pleemu.errors import ScenarioError
+from pleemu.fields import FieldError
+from pleemu.scenario import Scenario, from_dict
+from pleemu.structure import assign
+
+_VM_LIMIT = 1024
+_UNITS_IN_MS = {"s": 1_000.0, "ms": 1.0, "us": 1e-3, "ns": 1e-6, "": 1.0}
+
+
+def parse_duration_ms(given: str | float) -> float:
+    """Return a time in ms from ``50ms``, ``2s``, ``300us`` or a bare number of ms."""
+    if isinstance(given, int | float):
+        return float(given)
+    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([a-zA-Z]*)\s*", given)
+    if found is None or found[2] not in _UNITS_IN_MS:
+        raise FieldError("duration", f"{given!r} is not a time; write 50ms, 2s, 300us or a number of ms")
+    return float(found[1]) * _UNITS_IN_MS[found[2]]
+
+
+@attrs.frozen(kw_only=True)
+class Overrides:
+    """Changes to a scenario; None leaves a value as it is."""
+
+    policy: str | None = None
+    seed: int | None = None
+    duration: str | float | None = None  # as `parse_duration_ms` takes it
+    vms: int | None = None
+    vcpus: int | None = None
+    pcpus: int | None = None
+    fields: Mapping[str, Any] = attrs.field(factory=dict)  # by dotted path: text to be read, or values
+
+    def apply(self, scenario: Scenario) -> Scenario:
+        """Return the scenario with the changes, checked when all of them are made."""
+        data = scenario.to_dict()
+        if self.vms is not None:
+            data["vm"] = _repeated(data["vm"], self.vms)
+        if self.duration is not None:
+            data["duration_ms"] = parse_duration_ms(self.duration)
+        for path, value in {**self._shorthands(), **self.fields}.items():
+            assign(data, Scenario, path, value)
+        return from_dict(data, folder=scenario.folder)
+
+    def _shorthands(self) -> dict[str, Any]:
+        given = {
+            "policy": self.policy,
+            "seed": self.seed,
+            "vm.vcpus": self.vcpus,
+            "hardware.pcpus": self.pcpus,
+        }
+        return {path: value for path, value in given.items() if value is not None}
+
+
+def _repeated(vms: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """Return the first ``count`` VMs; more of them than there are repeat the given ones under new names."""
+    if not 1 <= count <= _VM_LIMIT:
+        raise FieldError("vms", f"{count} is out of range; use 1 to {_VM_LIMIT}")
+    taken = {vm["name"] for vm in vms}
+    repeated = [dict(vm) for vm in vms[:count]]
+    while len(repeated) < count:
+        model = vms[len(repeated) % len(vms)]
+        name = _new_name(model["name"], taken)
+        taken.add(name)
+        repeated.append({**model, "name": name})
+    return repeated
+
+
+def _new_name(name: str, taken: set[str]) -> str:
+    stem, number = re.fullmatch(r"(.*?)([0-9]{0,9})", name, re.DOTALL).groups()  # type: ignore[union-attr]
+    following = int(number or 1) + 1
+    while f"{stem}{following}" in taken:
+        following += 1
+    return f"{stem}{following}"
+
+
+def split_dotted(arguments: Sequence[str]) -> list[str]:
+    """Return command-line arguments with each ``--a.b VALUE`` or ``--a.b=VALUE`` as ``--set=a.b=VALUE``."""
+    translated: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        name, equals, value = argument.removeprefix("--").partition("=")
+        if argument == "--":
+            return [*translated, argument, *rest]
+        if not argument.startswith("--") or "." not in name:
+            translated.append(argument)
+            continue
+        if not equals:
+            value = next(rest, "--")
+            if value.startswith("--"):
+                raise ScenarioError(f"--{name} needs a value; write --{name} VALUE or --{name}=VALUE")
+        translated.append(f"--set={name}={value}")
+    return translated
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, str]:
+    """Return ``PATH=VALUE`` settings by path; a later one wins."""
+    parsed = {}
+    for setting in settings:
+        path, equals, value = setting.partition("=")
+        if not equals:
+            raise ScenarioError(f"--set {setting}: write --set FIELD=VALUE, as in --set host.hz=1000")
+        parsed[path] = value
+    return parsed

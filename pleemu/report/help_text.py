@@ -1,0 +1,59 @@
+"""The parts of ``--help`` that are made from the code: scenario fields and JSON keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from attrs import NOTHING, Attribute
+
+from pleemu.report.json_form import RUN_KEYS
+from pleemu.scenario import Scenario
+from pleemu.structure import paths
+
+_EXAMPLES = """\
+Examples:
+  {command} worst_case --policy debooster --host.hz 1000
+  {command} my_scenario.toml --kvm.ple_gap=64 --vm.0.pinning 0,0,1 --json
+  {command} my_guest.S --vcpus 4 --pcpus 2 --duration 50ms"""
+
+
+def run_help() -> str:
+    """Return what stands below the options of ``pleemu run --help``."""
+    keys = "\n".join(f"  {key:14}{meaning}" for key, meaning in RUN_KEYS.items())
+    return f"{_EXAMPLES.format(command='pleemu run')}\n\n{_fields()}\n\nKeys of the JSON object:\n{keys}"
+
+
+def compare_help() -> str:
+    """Return what stands below the options of ``pleemu compare --help``."""
+    examples = _EXAMPLES.format(command="pleemu compare").replace("--policy debooster", "--policies vanilla,debooster")
+    keys = '  runs          a list of runs; the keys of each are listed by "pleemu run --help"'
+    return f"{examples}\n\n{_fields()}\n\nKeys of the JSON object:\n{keys}"
+
+
+def _fields() -> str:
+    """Return every field with its default, unit and meaning."""
+    lines = [line for path, attribute in paths(Scenario) if "." in path for line in _field(path, attribute)]
+    intro = "Every field of a scenario, with its default (--vm.0.NAME: of the first VM, --vm.NAME: of every VM):"
+    return "\n".join([intro, *lines])
+
+
+def _field(path: str, attribute: Attribute[Any]) -> Iterator[str]:
+    yield f"  --{path:26}{_default(attribute)}"
+    yield f"      {_meaning(attribute)}"
+
+
+def _default(attribute: Attribute[Any]) -> str:
+    unit = attribute.metadata.get("unit", "")
+    if attribute.default is NOTHING:
+        return "required"
+    if attribute.default is None:
+        return f"none ({unit})" if unit else "none"
+    shown = str(attribute.default).lower() if isinstance(attribute.default, bool) else str(attribute.default)
+    return f"{shown} {unit}".strip()
+
+
+def _meaning(attribute: Attribute[Any]) -> str:
+    meaning: str = attribute.metadata["help"]
+    none, origin = attribute.metadata.get("none"), attribute.metadata.get("origin")
+    return meaning + (f"; none: {none}" if none else "") + (f"; {origin.partition(':')[0]}" if origin else "")

@@ -1,0 +1,67 @@
+"""Runs as JSON: the keys, what they mean, and the values."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import attrs
+
+from pleemu.machine.result import Run
+
+# The keys of a run's object, as `pleemu run --help` documents them.
+RUN_KEYS = {
+    "scenario": "the full scenario, as in its TOML file",
+    "folder": "where the scenario's guest programs are",
+    "policy": "the policy's name",
+    "seed": "seed of all random choices",
+    "digest": "over all events, in order",
+    "cycles": "core cycles emulated on each pCPU",
+    "duration_ns": "time emulated",
+    "instructions": "guest instructions executed",
+    "wall_seconds": "time that the run took",
+    "ended": "why the run stopped",
+    "exits": "count of VM exits by KVM's reason name",
+    "exit_times": "per VM and reason: count, total_ns, min_ns, max_ns from kvm_exit to kvm_entry",
+    "ple": "PAUSE exits: exits, continuous, longest_run, by_symbol, runs, run_lengths",
+    "boosts": "directed yields per VM and state of the target: attempts, accepted, honoured",
+    "vms": "per VM: name, vcpus, cpu_share, guest_share (of all pCPU time, 0..1), operations",
+}
+
+
+def run_to_dict(run: Run) -> dict[str, Any]:
+    """Return a run as plain values."""
+    values = {
+        "scenario": run.scenario.to_dict(),
+        "folder": str(run.scenario.folder.absolute()),
+        "exits": run.exits_by_reason(),
+        "exit_times": [attrs.asdict(row) for row in run.exits],
+        "ple": attrs.asdict(run.ple),
+        "boosts": [attrs.asdict(row) for row in run.boosts],
+        "vms": [attrs.asdict(vm) for vm in run.vms],
+    }
+    plain = {key: values[key] if key in values else getattr(run, key) for key in RUN_KEYS}
+    return {key: _finite(value) for key, value in plain.items()}
+
+
+def run_json(run: Run) -> str:
+    """Return a run as the JSON text that `pleemu run --json` prints."""
+    return json.dumps(run_to_dict(run), indent=2, allow_nan=False)
+
+
+def compare_json(runs: Iterable[Run]) -> str:
+    """Return runs as the JSON text that `pleemu compare --json` prints."""
+    return json.dumps({"runs": [run_to_dict(run) for run in runs]}, indent=2, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    """Return a value without NaN and infinities, which JSON does not have."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {str(key): _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return value

@@ -1,0 +1,100 @@
+"""What `pleemu list` shows: everything that has a name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pleemu import catalogue
+from pleemu.policy import POLICIES, SCHEDULERS
+from pleemu.processor import PROCESSORS
+from pleemu.report.grid import Column, Grid
+from pleemu.scenario import load
+
+_NAME = Column("name", left=True)
+_SUMMARY = Column("what", left=True, wraps=True)
+_HEAD = 4096  # characters of a source in which its first comment is
+
+
+def programs() -> Grid:
+    """Return the guest sources that come with pleemu."""
+    folder = catalogue.programs_folder()
+    grid = Grid(f"Guest programs in {folder}", (_NAME, _SUMMARY))
+    for path in catalogue.programs():
+        grid.add(str(path.relative_to(folder)), first_comment(path))
+    return grid
+
+
+def scenarios() -> Grid:
+    """Return the shipped experiments."""
+    grid = Grid(
+        "Scenarios",
+        (_NAME, Column("VMs"), Column("vCPUs"), Column("pCPUs"), _SUMMARY),
+        note="pleemu run NAME, or pleemu compare NAME",
+    )
+    for name, path in catalogue.experiments().items():
+        scenario = load(path)
+        vcpus = sum(vm.vcpus for vm in scenario.vm)
+        grid.add(name, str(len(scenario.vm)), str(vcpus), str(scenario.hardware.pcpus), _line(scenario.summary))
+    return grid
+
+
+def policies() -> Grid:
+    """Return the yield policies."""
+    grid = Grid("Policies", (_NAME, _SUMMARY), note="Join parts with +, as in strict-boost+debooster.")
+    for policy in POLICIES:
+        grid.add(policy.name, policy.summary)
+    return grid
+
+
+def schedulers() -> Grid:
+    """Return the models of the host scheduler."""
+    grid = Grid("Host schedulers", (_NAME, _SUMMARY), note="--host.scheduler NAME")
+    for name, summary in SCHEDULERS.items():
+        grid.add(name, summary)
+    return grid
+
+
+def processors() -> Grid:
+    """Return the processor presets, in core cycles."""
+    grid = Grid(
+        "Processors",
+        (_NAME, Column("PAUSE"), Column("LOCK"), Column("RDTSC"), Column("MFENCE"), _SUMMARY),
+        note="Costs in core cycles. --hardware.processor NAME",
+    )
+    for one in PROCESSORS:
+        costs = (one.pause_cycles, one.locked_cycles, one.rdtsc_cycles, one.fence_cycles)
+        grid.add(one.name, *(str(cost) for cost in costs), one.summary)
+    return grid
+
+
+LISTS = {
+    "programs": programs,
+    "scenarios": scenarios,
+    "policies": policies,
+    "schedulers": schedulers,
+    "processors": processors,
+}
+
+
+def first_comment(path: Path) -> str:
+    """Return the first sentence of the comment that a source begins with, or nothing."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            lines = file.read(_HEAD).splitlines()
+    except OSError:
+        return ""
+    words: list[str] = []
+    for line in lines:
+        text = line.strip()
+        comment = text.lstrip("/*# ").removesuffix("*/").strip()
+        if not text.startswith(("/", "*", "#")) or text.startswith("#include") or (words and not comment):
+            break
+        words += comment.split()
+    return _line(" ".join(words))
+
+
+def _line(text: str) -> str:
+    """Return a text as one line, up to the end of its first sentence."""
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    sentence, stop, _ = line.partition(". ")
+    return sentence if stop else line.removesuffix(".")

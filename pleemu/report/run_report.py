@@ -1,0 +1,217 @@
+"""The report of one run: what an engineer looks for first, first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from pleemu.machine.result import ExitStatistics, Run
+from pleemu.report import units
+from pleemu.report.grid import Column, Grid
+
+_RUNS_SHOWN = 5
+_SYMBOLS_SHOWN = 8
+
+
+def run_report(run: Run, *, hint: str = "") -> RenderableType:
+    """Return the report; ``hint`` is the next command to try."""
+    return Group(*_with_gaps(_sections(run, hint)))
+
+
+def _with_gaps(sections: Iterator[RenderableType]) -> Iterator[RenderableType]:
+    for section in sections:
+        yield section
+        yield Text()
+
+
+def _sections(run: Run, hint: str) -> Iterator[RenderableType]:
+    yield header(run)
+    yield exit_table(run)
+    if run.ple.exits:
+        yield symbol_table(run)
+        yield continuous_table(run)
+    if run.boosts:
+        yield boost_table(run)
+    yield vm_table(run)
+    if run.scenario.look_for:
+        yield paragraph("Look for", run.scenario.look_for)
+    if hint:
+        yield Text.assemble(("next: ", "dim"), (hint, "bold"))
+
+
+def header(run: Run) -> Text:
+    """Return what ran, where and for how long."""
+    scenario, hardware = run.scenario, run.scenario.hardware
+    clock = f"{hardware.core_rate_khz / 1e6:g} GHz"
+    if hardware.core_rate_khz != hardware.tsc_khz:
+        clock += f" (TSC {hardware.tsc_khz / 1e6:g} GHz)"
+    machine = (
+        f"{hardware.pcpus} x {hardware.processor} at {clock}, {scenario.host.scheduler} at {scenario.host.hz} Hz, "
+        + ", ".join(f"{vm.name} ({vm.vcpus} vCPUs)" for vm in scenario.vm[:4])
+        + (f" and {len(scenario.vm) - 4} more VMs" if len(scenario.vm) > 4 else "")
+    )
+    work = (
+        f"emulated {units.time(run.duration_ns)} in {run.wall_seconds:.2f} s, "
+        f"{units.count(run.instructions)} instructions, digest {run.digest[:16]}"
+    )
+    lines = Text.assemble((scenario.name, "bold"), "  policy ", (run.policy, "bold"), f"  seed {run.seed}\n")
+    if scenario.summary:
+        lines.append(f"{scenario.summary.strip()}\n", "italic")
+    lines.append(f"{machine}\n{work}\nended: {run.ended}", "dim")
+    return lines
+
+
+def exit_table(run: Run) -> Grid:
+    """Return the VM exits by reason, in the manner of `perf kvm stat`."""
+    grid = Grid(
+        "VM exits, as `perf kvm stat` counts them",
+        (
+            Column("VM-EXIT", left=True, shrinks=True),
+            Column("Samples"),
+            Column("Samples%"),
+            Column("Time%"),
+            Column("Min Time", minor=2),
+            Column("Max Time", minor=1),
+            Column("Avg time"),
+        ),
+        note="Time is from kvm_exit to kvm_entry, other threads' turns on the pCPU included.",
+    )
+    merged = [_merged(run, reason) for reason in run.exits_by_reason()]
+    samples, total_ns = sum(row.count for row in merged), sum(row.total_ns for row in merged)
+    for row in merged:
+        grid.add(
+            row.reason,
+            units.count(row.count),
+            units.percent(row.count, samples),
+            units.percent(row.total_ns, total_ns),
+            units.microseconds(row.min_ns),
+            units.microseconds(row.max_ns),
+            units.microseconds(row.total_ns / row.count) if row.count else "-",
+            style="red" if row.reason == "PAUSE_INSTRUCTION" else "",
+        )
+    if not merged:
+        grid.add("none", "0", "-", "-", "-", "-", "-", style="dim")
+    return grid
+
+
+def _merged(run: Run, reason: str) -> ExitStatistics:
+    rows = [row for row in run.exits if row.reason == reason]
+    return ExitStatistics(
+        vm="",
+        reason=reason,
+        count=sum(row.count for row in rows),
+        total_ns=sum(row.total_ns for row in rows),
+        min_ns=min(row.min_ns for row in rows),
+        max_ns=max(row.max_ns for row in rows),
+    )
+
+
+def symbol_table(run: Run) -> Grid:
+    """Return where in the guest the PAUSE exits happen."""
+    grid = Grid(
+        "PAUSE exits by guest symbol",
+        (Column("symbol", left=True, shrinks=True), Column("exits"), Column("share")),
+    )
+    ranked = sorted(run.ple.by_symbol.items(), key=lambda item: (-item[1], item[0]))
+    for symbol, exits in ranked[:_SYMBOLS_SHOWN]:
+        grid.add(symbol, units.count(exits), units.percent(exits, run.ple.exits))
+    if rest := ranked[_SYMBOLS_SHOWN:]:
+        exits = sum(exits for _, exits in rest)
+        grid.add(f"and {len(rest)} more", units.count(exits), units.percent(exits, run.ple.exits), style="dim")
+    return grid
+
+
+def continuous_table(run: Run) -> Grid:
+    """Return the longest runs of PAUSE exits at one address."""
+    grid = Grid(
+        f"Continuous PAUSE exits: {units.count(run.ple.continuous)} of {units.count(run.ple.exits)} "
+        f"({units.percent(run.ple.continuous, run.ple.exits)}), longest run {units.count(run.ple.longest_run)}",
+        (
+            Column("length"),
+            Column("vCPU", left=True, shrinks=True),
+            Column("address", left=True, minor=4),
+            Column("symbol", left=True, shrinks=True),
+            Column("period"),
+            Column("guest", minor=1),
+            Column("window, ticks", minor=2),
+            Column("at", minor=3),
+        ),
+        note="A run: same vCPU, same RIP, at most 1 ms from exit to exit. "
+        "Period: kvm_exit to kvm_exit; guest: kvm_entry to kvm_exit.",
+    )
+    for one in run.ple.runs[:_RUNS_SHOWN]:
+        grid.add(
+            units.count(one.length),
+            f"{one.vm}/{one.vcpu}",
+            f"{one.address:#x}",
+            one.symbol,
+            units.time(one.period_ns),
+            units.time(one.guest_ns),
+            units.window(one.first_window, one.last_window),
+            units.time(one.start_ns),
+        )
+    return grid
+
+
+def boost_table(run: Run) -> Grid:
+    """Return what became of the directed yields, by the state of the vCPU that was nominated."""
+    several = len(run.scenario.vm) > 1
+    grid = Grid(
+        "Directed yields, by state of the nominated vCPU",
+        (
+            Column("target", left=True, shrinks=True),
+            *((Column("VM", left=True, shrinks=True),) if several else ()),
+            Column("attempts"),
+            Column("accepted", minor=1),
+            Column("honoured"),
+            Column("honoured%", minor=2),
+        ),
+        note="Accepted: yield_to returned 1. Honoured: the scheduler then really ran the nominated vCPU.",
+    )
+    for one in run.boosts:
+        grid.add(
+            one.target,
+            *((one.vm,) if several else ()),
+            units.count(one.attempts),
+            units.count(one.accepted),
+            units.count(one.honoured),
+            units.percent(one.honoured, one.attempts),
+        )
+    return grid
+
+
+def vm_table(run: Run) -> Grid:
+    """Return what each VM got of the host and did with it."""
+    grid = Grid(
+        "Virtual machines",
+        (
+            Column("VM", left=True, shrinks=True),
+            Column("vCPUs", minor=1),
+            Column("CPU share"),
+            Column("in guest", minor=2),
+            Column("operations"),
+            Column("per second", minor=3),
+            Column("PAUSE exits"),
+        ),
+        note="Shares are of all pCPU time. Operations: `operation_done` probes.",
+    )
+    for vm in run.vms:
+        pauses = sum(row.count for row in run.exits if row.vm == vm.name and row.reason == "PAUSE_INSTRUCTION")
+        grid.add(
+            vm.name,
+            str(vm.vcpus),
+            units.percent(vm.cpu_share),
+            units.percent(vm.guest_share),
+            units.count(vm.operations),
+            units.count(round(vm.operations * 1e9 / run.duration_ns)) if run.duration_ns else "-",
+            units.count(pauses),
+        )
+    return grid
+
+
+def paragraph(title: str, text: str) -> Text:
+    """Return a titled paragraph; line breaks inside it are the terminal's, empty lines the author's."""
+    paragraphs = [" ".join(one.split()) for one in text.strip().split("\n\n")]
+    return Text.assemble((f"{title}\n", "bold"), "\n".join(paragraphs))

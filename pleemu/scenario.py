@@ -1,0 +1,277 @@
+"""A scenario: everything that one run depends on, except the policy's code and the guest's.
+
+It is read from TOML, changed by dotted overrides, and written into a run's JSON in full, so that
+a run can be repeated. Times carry their unit in the name; every default says where it comes from.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+from attrs import Attribute, field, frozen
+
+from pleemu.errors import ScenarioError
+from pleemu.fields import REQUIRED, FieldError, choice, custom, integer, number, show, switch, table, tables, text
+from pleemu.policy import SCHEDULERS, policy
+from pleemu.processor import PROCESSORS, Processor, processor
+from pleemu.structure import assign, structure, unstructure
+from pleemu.toml import read_toml
+
+U32_MAX = 2**32 - 1
+VCPU_LIMIT = 4096  # of all VMs together
+MEMORY_LIMIT_KIB = 4 << 20  # of all VMs together: 4 GiB of host memory
+_CYCLES = {"unit": "core cycles", "none": "that of the processor"}
+_CALIBRATED = "calibrated: "
+_PROPOSED = "proposed: "
+
+
+@frozen(kw_only=True)
+class Hardware:
+    """The host's processor. Costs are core cycles; PLE measures TSC ticks."""
+
+    processor: str = choice("broadwell", [one.name for one in PROCESSORS], "cost preset", what="processor")
+    pcpus: int = integer(1, 1, 1024, "physical CPUs")
+    tsc_khz: int = integer(2_100_000, 1_000, 10_000_000, "rate of the TSC, which PLE measures with", unit="kHz")
+    core_khz: int | None = integer(
+        None, 1_000, 10_000_000, "rate at which instructions run", unit="kHz", none="tsc_khz, no turbo"
+    )
+    pause_cycles: int | None = integer(None, 1, 100_000, "cost of PAUSE", **_CYCLES)
+    locked_cycles: int | None = integer(None, 1, 100_000, "cost of LOCK-prefixed instructions and XCHG", **_CYCLES)
+    rdtsc_cycles: int | None = integer(None, 1, 100_000, "cost of RDTSC", **_CYCLES)
+    fence_cycles: int | None = integer(None, 1, 100_000, "cost of MFENCE", **_CYCLES)
+
+    @property
+    def core_rate_khz(self) -> int:
+        """Core clock in kHz, with its default filled in."""
+        return self.tsc_khz if self.core_khz is None else self.core_khz
+
+    def costs(self) -> Processor:
+        """Return the processor preset, with the costs that are given here in place of its own."""
+        names = ("pause_cycles", "locked_cycles", "rdtsc_cycles", "fence_cycles")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return attrs.evolve(processor(self.processor), **given)
+
+
+@frozen(kw_only=True)
+class Kvm:
+    """Parameters of the modules kvm and kvm_intel, v5.6 (arch/x86/kvm/vmx/vmx.c)."""
+
+    ple_gap: int = integer(128, 0, U32_MAX, "longest distance of PAUSEs in a loop; 0: no PLE", unit="TSC ticks")
+    ple_window: int = integer(4096, 0, U32_MAX, "longest time in a loop before it exits", unit="TSC ticks")
+    ple_window_grow: int = integer(2, 0, U32_MAX, "at each PAUSE exit: factor if below ple_window, else summand")
+    ple_window_shrink: int = integer(0, 0, U32_MAX, "at each sched_in: divisor or subtrahend; 0: back to ple_window")
+    ple_window_max: int = integer(U32_MAX, 0, U32_MAX, "upper bound of the growing window", unit="TSC ticks")
+    apicv: bool = switch(True, "virtualise interrupts: a running vCPU takes an IPI without an exit")
+
+    def __attrs_post_init__(self) -> None:
+        if self.ple_window_max < self.ple_window:
+            raise FieldError(
+                "ple_window_max",
+                f"{self.ple_window_max} is below ple_window={self.ple_window}; use at least {self.ple_window}",
+            )
+
+
+@frozen(kw_only=True)
+class Host:
+    """The host kernel's scheduler."""
+
+    scheduler: str = choice("cfs-5.6", SCHEDULERS, "model of the host scheduler", what="scheduler")
+    hz: int = choice(250, (100, 250, 300, 1000), "CONFIG_HZ: ticks per second of a busy pCPU", unit="Hz")
+    online_cpus: int | None = integer(
+        None, 1, 8192, "CPUs that scale the CFS tunables by 1+floor(log2(min(n,8)))", none="hardware.pcpus"
+    )
+
+
+def _cost(default: int, help: str, origin: str, *, low: int = 0) -> Any:
+    return integer(default, low, 1_000_000_000, help, unit="ns", origin=origin)
+
+
+@frozen(kw_only=True)
+class Cost:
+    """What the host's own code costs, in ns. Each default says where it comes from.
+
+    *Calibrated* ones reproduce the KVM trace of the talk: 4.5 us from kvm_entry to kvm_exit, of which a
+    window of 4096 ticks at 2.1 GHz is 1.95 us, and a period of 26 us when two spinners alternate on a pCPU.
+    *Proposed* ones have the order of magnitude of published measurements and wait for a better source.
+    """
+
+    exit_ns: int = _cost(
+        1500,
+        "VM exit, up to KVM's exit handler",
+        _CALIBRATED + "with entry_ns the 2.5 us of transitions in the 4.5 us that the talk's trace shows as guest time",
+    )
+    entry_ns: int = _cost(
+        1000,
+        "VM entry, from kvm_entry to the first guest instruction",
+        _CALIBRATED + "with exit_ns the 2.5 us of transitions in the 4.5 us that the talk's trace shows as guest time",
+    )
+    pause_handler_ns: int = _cost(
+        3500,
+        "handle_pause: kvm_vcpu_on_spin and yield_to",
+        _CALIBRATED + "with context_switch_ns 8.5 us, which makes the talk's period of 26 us for two spinners",
+    )
+    context_switch_ns: int = _cost(
+        5000,
+        "schedule(): pick, switch, load the next vCPU",
+        _CALIBRATED + "with pause_handler_ns 8.5 us, which makes the talk's period of 26 us for two spinners",
+    )
+    hlt_handler_ns: int = _cost(1000, "handle_halt, up to going to sleep", _PROPOSED + "a short exit handler")
+    msr_write_ns: int = _cost(
+        300, "WRMSR to the x2APIC ICR", _PROPOSED + "KVM's fast path for ICR writes stays in the exit loop"
+    )
+    interrupt_handler_ns: int = _cost(
+        700, "an interrupt of the host during guest code", _PROPOSED + "a short host interrupt handler"
+    )
+    tick_ns: int = _cost(1500, "scheduler_tick and its timer interrupt", _PROPOSED + "1 to 3 us are usual")
+    ipi_ns: int = _cost(
+        700,
+        "flight of a host IPI or a posted interrupt",
+        _PROPOSED + "published x2APIC figures are about 1000 to 1500 cycles",
+        low=1,
+    )
+    wakeup_ns: int = _cost(1000, "try_to_wake_up of a halted vCPU", _PROPOSED + "a wake-up on another runqueue")
+    idle_exit_ns: int = _cost(1500, "leaving the host's idle state", _PROPOSED + "exit latency of a shallow C-state")
+
+
+def _check_pinning(_: Any, attribute: Attribute[Any], value: Any) -> None:
+    if isinstance(value, tuple) and value and all(type(pcpu) is int for pcpu in value):
+        return
+    if value != "round-robin":
+        shown = show(list(value) if isinstance(value, tuple) else value)
+        raise FieldError(attribute.name, f"{shown} is not a placement; use 'round-robin' or a list of pCPU numbers")
+
+
+def _parse_pinning(given: str) -> Any:
+    numbers = given.strip("[] ").split(",")
+    if all(re.fullmatch(r" *[0-9]{1,9} *", one) for one in numbers):
+        return tuple(int(one) for one in numbers)
+    return given
+
+
+def _tuple_of_list(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+@frozen(kw_only=True)
+class Vm:
+    """One virtual machine: its program, its vCPUs and where they run."""
+
+    name: str = text(REQUIRED, "name in reports")
+    program: str = text(REQUIRED, "guest source or object, relative to the scenario's folder")
+    vcpus: int = integer(2, 1, 1024, "virtual CPUs")
+    pinning: str | tuple[int, ...] = custom(
+        "round-robin",
+        _check_pinning,
+        "pCPU of each vCPU, as 0,1,0; round-robin: vCPU i on pCPU i % pcpus",
+        converter=_tuple_of_list,
+        parse=_parse_pinning,
+    )
+    memory_kib: int = integer(256, 16, 65536, "memory of the guest", unit="KiB")
+
+    def pcpu_of(self, vcpu: int, pcpus: int) -> int:
+        """Return the pCPU that a vCPU is pinned to."""
+        return vcpu % pcpus if isinstance(self.pinning, str) else self.pinning[vcpu]
+
+
+@frozen(kw_only=True)
+class Scenario:
+    """One experiment: machine, host kernel, virtual machines, policy, seed and duration."""
+
+    name: str = text(REQUIRED, "name in reports")
+    summary: str = text("", "what happens, in one line", lines=True)
+    look_for: str = text("", "what to look for in the report", lines=True)
+    policy: str = text("vanilla", "yield policy; parts are joined with +", check=policy)
+    seed: int = integer(1, 0, 2**63 - 1, "seed of all random choices")
+    duration_ms: float = number(100.0, 1e-6, 600_000, "time to emulate", unit="ms")
+    hardware: Hardware = table(Hardware)
+    kvm: Kvm = table(Kvm)
+    host: Host = table(Host)
+    cost: Cost = table(Cost)
+    vm: tuple[Vm, ...] = tables(Vm)
+    folder: Path = field(default=Path(), eq=False)  # where programs are looked for; not part of the TOML
+
+    @property
+    def duration_ns(self) -> int:
+        """The time to emulate, in ns."""
+        return max(1, round(self.duration_ms * 1_000_000))
+
+    @property
+    def online_cpus(self) -> int:
+        """The number of CPUs that CFS scales its tunables by."""
+        return self.hardware.pcpus if self.host.online_cpus is None else self.host.online_cpus
+
+    def program_path(self, vm: Vm) -> Path:
+        """Return where the program of a VM is."""
+        return self.folder / vm.program
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields as plain values, for JSON; `from_dict` takes them back."""
+        return dict(unstructure(self))
+
+    def __attrs_post_init__(self) -> None:
+        names: dict[str, int] = {}
+        for number_of_vm, vm in enumerate(self.vm):
+            where = f"vm.{number_of_vm}"
+            if vm.name in names:
+                raise FieldError(f"{where}.name", f"{vm.name!r} is also the name of vm.{names[vm.name]}; use another")
+            names[vm.name] = number_of_vm
+            self._check_placement(where, vm)
+        vcpus, memory_kib = sum(vm.vcpus for vm in self.vm), sum(vm.memory_kib for vm in self.vm)
+        if vcpus > VCPU_LIMIT:
+            raise FieldError("vm", f"{vcpus} vCPUs in all VMs together are too many; use at most {VCPU_LIMIT}")
+        if memory_kib > MEMORY_LIMIT_KIB:
+            raise FieldError("vm", f"{memory_kib} KiB in all VMs together are too much; use at most {MEMORY_LIMIT_KIB}")
+
+    def _check_placement(self, where: str, vm: Vm) -> None:
+        if isinstance(vm.pinning, str):
+            return
+        if len(vm.pinning) != vm.vcpus:
+            raise FieldError(
+                f"{where}.pinning",
+                f"places {len(vm.pinning)} vCPUs, but {where}.vcpus is {vm.vcpus}; "
+                f"name {vm.vcpus} pCPUs or use 'round-robin'",
+            )
+        last = self.hardware.pcpus - 1
+        for pcpu in vm.pinning:
+            if not 0 <= pcpu <= last:
+                raise FieldError(
+                    f"{where}.pinning", f"there is no pCPU {show(pcpu)}; use 0 to {last} or raise hardware.pcpus"
+                )
+
+
+def from_dict(data: Mapping[str, Any], *, folder: Path = Path()) -> Scenario:
+    """Make a scenario from plain values, as in a TOML file or in a run's JSON."""
+    return attrs.evolve(structure(Scenario, data), folder=folder)
+
+
+def set_field(scenario: Scenario, path: str, given: str) -> Scenario:
+    """Return the scenario with one field set from text: ``set_field(s, "host.hz", "1000")``."""
+    return set_fields(scenario, {path: given})
+
+
+def set_fields(scenario: Scenario, given: Mapping[str, str]) -> Scenario:
+    """Return the scenario with several fields set from text, checked when all of them are set.
+
+    ``vm.0.vcpus`` is a field of the first VM, ``vm.vcpus`` of every VM.
+    """
+    data = scenario.to_dict()
+    for path, value in given.items():
+        assign(data, Scenario, path, value)
+    return from_dict(data, folder=scenario.folder)
+
+
+def load(path: str | Path) -> Scenario:
+    """Read a scenario from a TOML file, or from ``scenario.toml`` in a folder."""
+    path = Path(path)
+    if path.is_dir():
+        path = path / "scenario.toml"
+    data = read_toml(path)
+    data.setdefault("name", path.parent.resolve().name if path.name == "scenario.toml" else path.stem)
+    try:
+        return from_dict(data, folder=path.parent)
+    except ScenarioError as error:
+        raise ScenarioError(f"{path}: {error}") from None

@@ -1,0 +1,132 @@
+"""Events as `perf script` prints them, with the payloads of the tracepoints of Linux v5.6.
+
+    CPU 2/KVM 2679 [006] 276.731784: kvm:kvm_exit: vcpu 2 reason PAUSE_INSTRUCTION rip 0xffffffffb72e29e3 info 0 0
+
+What a real trace has and this one makes up: pids (2677 + 100 for each earlier VM + the vCPU's
+number; the step is a larger multiple of 100 if a VM has more than 100 vCPUs), priority 120, and
+`info` 0. An IPI is always fixed, physical, edge-triggered and for one destination.
+
+v5.6 has no tracepoint for a directed yield on x86, so YIELD_TO leaves no line: it shows, as on a
+real host, in the sched_switch that follows a PAUSE exit. A probe of the guest is printed as perf
+prints an SDT event: `sdt_pleemu:lock_wait: (ffffffff81000010) arg1=8`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from numpy.typing import NDArray
+
+from pleemu.errors import ScenarioError
+from pleemu.hardware.isa import PROBE_OPERATION_DONE, PROBES
+from pleemu.observe import events
+from pleemu.scenario import Scenario
+
+_FIRST_PID = 2677
+_PID_STEP = 100
+_U64 = 2**64 - 1
+_PRIORITY = 120
+_WITHOUT_ARGUMENT = (PROBE_OPERATION_DONE,)
+
+_Event = tuple[int, int, int]  # a, b, c
+
+
+class PerfScript:
+    """A sink for chunks of events that writes one line for each."""
+
+    def __init__(self, scenario: Scenario, file: TextIO) -> None:
+        self._file = file
+        self._core_khz = scenario.hardware.core_rate_khz
+        step = _PID_STEP * -(-max(vm.vcpus for vm in scenario.vm) // _PID_STEP)
+        numbered = [(vm, vcpu) for vm, one in enumerate(scenario.vm) for vcpu in range(one.vcpus)]
+        self._number_in_vm = [vcpu for _, vcpu in numbered]
+        self._comms = [f"CPU {vcpu}/KVM" for _, vcpu in numbered]
+        self._pids = [_FIRST_PID + step * vm + vcpu for vm, vcpu in numbered]
+        self._threads = [f"{comm} {pid}" for comm, pid in zip(self._comms, self._pids, strict=True)]
+        self._threads.append("swapper 0")  # vCPU -1
+        self._payloads: dict[int, Callable[[int, int, _Event], str]] = {
+            events.KVM_EXIT: self._kvm_exit,
+            events.KVM_ENTRY: self._kvm_entry,
+            events.PLE_WINDOW: self._ple_window,
+            events.SCHED_SWITCH: self._sched_switch,
+            events.SCHED_WAKEUP: self._sched_wakeup,
+            events.APIC_IPI: self._apic_ipi,
+            events.PROBE: self._probe,
+        }
+
+    def __call__(self, chunk: NDArray[Any]) -> None:
+        """Write the lines of a chunk."""
+        times_us = chunk["cycle"] * 1_000 // self._core_khz
+        columns = [times_us.tolist(), *(chunk[name].tolist() for name in ("kind", "pcpu", "vcpu", "a", "b", "c"))]
+        lines = []
+        for time_us, kind, pcpu, vcpu, a, b, c in zip(*columns, strict=True):
+            payload = self._payloads.get(kind)
+            if payload is not None:
+                seconds, us = divmod(time_us, 1_000_000)
+                where = f"{self._threads[vcpu]} [{pcpu:03d}] {seconds}.{us:06d}"
+                lines.append(f"{where}: {payload(pcpu, vcpu, (a, b, c))}\n")
+        with _explained(Path(self._file.name)):
+            self._file.write("".join(lines))
+
+    def _kvm_exit(self, _: int, vcpu: int, event: _Event) -> str:
+        reason, rip, _ = event
+        name = events.EXIT_REASONS.get(reason, str(reason))
+        return f"kvm:kvm_exit: vcpu {self._number_in_vm[vcpu]} reason {name} rip {rip & _U64:#x} info 0 0"
+
+    def _kvm_entry(self, _: int, vcpu: int, event: _Event) -> str:
+        return f"kvm:kvm_entry: vcpu {self._number_in_vm[vcpu]}"
+
+    def _ple_window(self, _: int, vcpu: int, event: _Event) -> str:
+        old, new, _ = event
+        how = "growed" if new > old else "shrinked"
+        return f"kvm:kvm_ple_window_update: vcpu {self._number_in_vm[vcpu]} old {old} new {new} ({how})"
+
+    def _sched_switch(self, pcpu: int, _: int, event: _Event) -> str:
+        previous, following, state = event
+        from_comm, from_pid = self._task(previous, pcpu)
+        to_comm, to_pid = self._task(following, pcpu)
+        return (
+            f"sched:sched_switch: prev_comm={from_comm} prev_pid={from_pid} prev_prio={_PRIORITY} "
+            f"prev_state={events.STATE_NAMES[state]} ==> next_comm={to_comm} next_pid={to_pid} next_prio={_PRIORITY}"
+        )
+
+    def _sched_wakeup(self, _: int, __: int, event: _Event) -> str:
+        woken, target_pcpu, _ = event
+        comm, pid = self._task(woken, target_pcpu)
+        return f"sched:sched_wakeup: comm={comm} pid={pid} prio={_PRIORITY} target_cpu={target_pcpu:03d}"
+
+    def _apic_ipi(self, _: int, __: int, event: _Event) -> str:
+        destination, vector, _ = event
+        return f"kvm:kvm_apic_ipi: dst {destination & 0xFFFFFFFF:x} vec {vector} (Fixed|physical|assert|edge|dst)"
+
+    def _probe(self, _: int, __: int, event: _Event) -> str:
+        probe, operand, rip = event
+        argument = "" if probe in _WITHOUT_ARGUMENT else f" arg1={operand & _U64}"
+        return f"sdt_pleemu:{PROBES[probe]}: ({rip & _U64:x}){argument}"
+
+    def _task(self, vcpu: int, pcpu: int) -> tuple[str, int]:
+        return (f"swapper/{pcpu}", 0) if vcpu < 0 else (self._comms[vcpu], self._pids[vcpu])
+
+
+@contextmanager
+def perf_script(scenario: Scenario, path: Path) -> Iterator[PerfScript]:
+    """Open a file that receives events as text; a failure to write it is a ScenarioError."""
+    with _explained(path):
+        file = path.open("w", encoding="ascii")
+    try:
+        yield PerfScript(scenario, file)
+    finally:
+        with _explained(path):
+            file.close()
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise ScenarioError(f"{path}: the trace cannot be written: {reason}") from None

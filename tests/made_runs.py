@@ -1,0 +1,181 @@
+"""Runs built by hand and by hypothesis, for tests of everything that comes after a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+from hypothesis import strategies as st
+
+from pleemu.machine.result import (
+    BoostStatistics,
+    ContinuousRun,
+    ExitStatistics,
+    PleStatistics,
+    Run,
+    Timeline,
+    VmResult,
+)
+from pleemu.policy import POLICIES
+from pleemu.scenario import Hardware, Scenario, Vm
+
+COLUMNS = 128
+
+
+def scenario_of(vms: int = 2, vcpus: int = 2, **more: object) -> Scenario:
+    """Return a scenario whose programs need not exist."""
+    machines = tuple(Vm(name=f"vm{number}", program="guest.S", vcpus=vcpus) for number in range(vms))
+    values = {"name": "made", "hardware": Hardware(pcpus=1), "vm": machines, "folder": Path("/made")}
+    return Scenario(**{**values, **more})
+
+
+def storm(policy: str = "vanilla", longest: int = 101, *, scenario: Scenario | None = None) -> Run:
+    """Return a run in the manner of the talk's trace: two spinners that alternate on one pCPU."""
+    scenario = scenario or scenario_of(summary="spinner and holder from each of two VMs on one pCPU")
+    exits = longest * 12
+    symbols = {"acquire+0x12": exits - 5, "send_ipi+0x40": 5} if exits > 5 else {}
+    busy = tuple(0.5 if 20 <= column % 64 < 60 else 0.02 for column in range(COLUMNS))
+    holder = tuple(0.0 if 20 <= column % 64 < 60 else 0.45 for column in range(COLUMNS))
+    hits = tuple(longest // 3 if 20 <= column % 64 < 60 else 0 for column in range(COLUMNS))
+    names = tuple(f"{vm.name}/{vcpu}" for vm in scenario.vm for vcpu in range(vm.vcpus))
+    return Run(
+        scenario=scenario,
+        policy=policy,
+        seed=scenario.seed,
+        digest="0123456789abcdef" * 4,
+        cycles=210_000_000,
+        duration_ns=scenario.duration_ns,
+        instructions=48_611_204,
+        wall_seconds=0.31,
+        ended="The time to emulate is over.",
+        exits=tuple(
+            row
+            for vm in scenario.vm
+            for row in (
+                ExitStatistics(
+                    vm=vm.name,
+                    reason="PAUSE_INSTRUCTION",
+                    count=exits // 2,
+                    total_ns=exits * 10_800,
+                    min_ns=4_500,
+                    max_ns=35_000_000,
+                ),
+                ExitStatistics(
+                    vm=vm.name, reason="EXTERNAL_INTERRUPT", count=25, total_ns=25 * 3_000, min_ns=2_100, max_ns=9_000
+                ),
+            )
+            if row.count
+        ),
+        ple=PleStatistics(
+            exits=exits,
+            continuous=exits - 5,
+            longest_run=longest,
+            by_symbol=symbols,
+            runs=tuple(
+                ContinuousRun(
+                    vm="vm0",
+                    vcpu=1,
+                    address=-0x48D1D61D & (2**64 - 1),
+                    symbol="acquire+0x12",
+                    length=longest,
+                    start_ns=20_310_000,
+                    period_ns=26_004.0,
+                    guest_ns=4_480.0,
+                    first_window=4096,
+                    last_window=4096 if longest > 20 else 4096 << longest,
+                )
+                for _ in range(min(longest, 3))
+            ),
+            run_lengths={1: 5, 64: 12},
+        ),
+        boosts=tuple(
+            BoostStatistics(
+                vm=vm.name,
+                target="preempted in kernel mode",
+                attempts=exits // 2,
+                accepted=exits // 2,
+                honoured=exits // 2 if "debooster" in policy else 12,
+            )
+            for vm in scenario.vm
+            if exits
+        ),
+        vms=tuple(
+            VmResult(
+                name=vm.name, vcpus=vm.vcpus, cpu_share=0.5, guest_share=0.21, operations=5_000 // (1 + longest // 10)
+            )
+            for vm in scenario.vm
+        ),
+        timeline=Timeline(
+            column_ns=scenario.duration_ns // COLUMNS,
+            vcpu_names=names,
+            running=tuple((busy, holder)[number % 2] for number in range(len(names))),
+            pause_exits=tuple((hits, (0,) * COLUMNS)[number % 2] for number in range(len(names))),
+        ),
+    )
+
+
+def storms() -> tuple[Run, ...]:
+    """Return one such run for each shipped policy."""
+    lengths = {"vanilla": 101, "strict-boost": 100, "debooster": 2, "strict-boost+debooster": 1, "no-ple": 0}
+    return tuple(storm(policy.name, lengths[policy.name]) for policy in POLICIES)
+
+
+_counts = st.integers(0, 10**12)
+_times = st.integers(0, 600 * 10**9)
+_shares = st.floats(0, 1)
+_names = st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), min_size=1, max_size=30).filter(
+    lambda name: name.isprintable() and name.strip() != ""
+)
+
+
+@st.composite
+def scenarios(draw: st.DrawFn) -> Scenario:
+    """Any small scenario with a name, VMs and texts in any script."""
+    names = draw(st.lists(_names, min_size=1, max_size=5, unique=True))
+    return Scenario(
+        name=draw(_names),
+        summary=draw(_names),
+        look_for=draw(_names),
+        policy=draw(st.sampled_from(POLICIES)).name,
+        seed=draw(st.integers(0, 2**63 - 1)),
+        duration_ms=draw(st.floats(1e-6, 600_000)),
+        hardware=Hardware(pcpus=draw(st.integers(1, 1024))),
+        vm=tuple(Vm(name=name, program=draw(_names), vcpus=draw(st.integers(1, 5))) for name in names),
+    )
+
+
+@st.composite
+def runs(draw: st.DrawFn, scenario: Scenario | None = None) -> Run:
+    """Any run that a machine could report, with numbers far beyond the usual."""
+    scenario = scenario or draw(scenarios())
+    base = storm(draw(st.sampled_from(POLICIES)).name, draw(st.integers(0, 300)), scenario=scenario)
+    lanes = len(base.timeline.vcpu_names)
+    row = draw(st.lists(st.tuples(_shares, st.integers(0, 10**6)), max_size=20))
+    turned = [row[lane % len(row) :] + row[: lane % len(row)] if row else [] for lane in range(lanes)]
+    spans = st.one_of(st.floats(0, 1e12), st.just(float("nan")))
+    changes = {"symbol": draw(_names), "period_ns": draw(spans), "guest_ns": draw(spans), "last_window": draw(_counts)}
+    found = tuple(attrs.evolve(one, **changes) for one in base.ple.runs)
+    return attrs.evolve(
+        base,
+        digest=draw(st.text("0123456789abcdef", min_size=1, max_size=64)),
+        cycles=draw(_counts),
+        instructions=draw(_counts),
+        wall_seconds=draw(st.floats(0, 1e6)),
+        ple=attrs.evolve(
+            base.ple,
+            exits=draw(_counts),
+            continuous=draw(_counts),
+            by_symbol=draw(st.dictionaries(_names, _counts, max_size=12)),
+            runs=found,
+        ),
+        vms=tuple(
+            attrs.evolve(vm, cpu_share=draw(_shares), guest_share=draw(_shares), operations=draw(_counts))
+            for vm in base.vms
+        ),
+        timeline=Timeline(
+            column_ns=draw(_times),
+            vcpu_names=base.timeline.vcpu_names,
+            running=tuple(tuple(share for share, _ in lane) for lane in turned),
+            pause_exits=tuple(tuple(exits for _, exits in lane) for lane in turned),
+        ),
+    )

@@ -1,0 +1,226 @@
+"""The command line: what it prints, and that no bad input ends in a traceback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import attrs
+import pytest
+from made_runs import storm
+
+from pleemu import catalogue
+from pleemu.cli import main
+from pleemu.machine import run as machine_run
+from pleemu.machine.result import Run
+from pleemu.policy import Policy
+from pleemu.report.json_form import RUN_KEYS
+from pleemu.scenario import Scenario
+from pleemu.structure import paths
+
+GUEST = "guest_main: ret\n"
+SCENARIO = '[hardware]\npcpus = 2\n[[vm]]\nname = "a"\nprogram = "guest.S"\n'
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with one scenario and one guest."""
+    (tmp_path / "guest.S").write_text(GUEST)
+    (tmp_path / "mine.toml").write_text(SCENARIO)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> list[Scenario]:
+    """A machine that only notes what it was asked to run."""
+    asked: list[Scenario] = []
+
+    def simulate(scenario: Scenario, *, policy: Policy | None = None, **_: object) -> Run:
+        asked.append(scenario)
+        return storm(policy.name if policy else scenario.policy, scenario=scenario)
+
+    monkeypatch.setattr(machine_run, "simulate", simulate)
+    monkeypatch.setattr(machine_run, "prepare", lambda announce: None)
+    monkeypatch.setattr(machine_run, "load_programs", lambda scenario: {})
+    return asked
+
+
+def test_run_reports(folder: Path, machine: list[Scenario], capsys: pytest.CaptureFixture[str]) -> None:
+    """`run` prints the report and the next command, with the same changes."""
+    assert main(["run", "mine.toml", "--seed", "7", "--host.hz", "1000"]) == 0
+    printed = capsys.readouterr().out
+    assert "PAUSE_INSTRUCTION" in printed
+    assert "next: pleemu compare mine.toml --seed 7 --host.hz=1000" in printed
+
+
+def test_options_and_dotted_fields_reach_the_scenario(folder: Path, machine: list[Scenario]) -> None:
+    """Every option changes its field, in both spellings."""
+    arguments = "--policy debooster --seed 7 --duration 2s --vms 2 --vcpus 3 --pcpus 4 --host.hz 1000"
+    assert main(["run", "mine.toml", *arguments.split(), "--kvm.ple-gap=64", "--vm.0.pinning", "0,1,3"]) == 0
+    (asked,) = machine
+    assert (asked.policy, asked.seed, asked.duration_ms, asked.hardware.pcpus) == ("debooster", 7, 2000, 4)
+    assert (asked.host.hz, asked.kvm.ple_gap) == (1000, 64)
+    assert [(vm.name, vm.vcpus, vm.pinning) for vm in asked.vm] == [("a", 3, (0, 1, 3)), ("a2", 3, "round-robin")]
+
+
+def test_guest_runs_without_a_scenario(folder: Path, machine: list[Scenario]) -> None:
+    """A guest source runs in one VM of two vCPUs on one pCPU for 100 ms."""
+    assert main(["run", "guest.S"]) == 0
+    (asked,) = machine
+    assert (len(asked.vm), asked.vm[0].vcpus, asked.hardware.pcpus, asked.duration_ms) == (1, 2, 1, 100)
+    assert asked.program_path(asked.vm[0]).read_text() == GUEST
+
+
+def test_json_is_all_that_is_printed(folder: Path, machine: list[Scenario], capsys: pytest.CaptureFixture[str]) -> None:
+    """With --json stdout is one JSON object and nothing else."""
+    assert main(["run", "mine.toml", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["policy"] == "vanilla"
+    assert main(["compare", "mine.toml", "--json", "--policies", "debooster,vanilla"]) == 0
+    runs = json.loads(capsys.readouterr().out)["runs"]
+    assert [run["policy"] for run in runs] == ["debooster", "vanilla"]
+
+
+def test_compare_runs_all_shipped_policies(
+    folder: Path, machine: list[Scenario], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`compare` shows one row a policy and a timeline."""
+    assert main(["compare", "mine.toml"]) == 0
+    printed = capsys.readouterr().out
+    assert len(machine) == 5
+    assert "strict-boost+debooster" in printed
+    assert "Timeline" in printed
+
+
+@pytest.mark.parametrize("command", ["run", "compare"])
+def test_help_lists_every_field_and_json_key(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The help names each dotted field and, for `run`, each key of the JSON."""
+    assert main([command, "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"--{path}" in printed for path, _ in paths(Scenario) if "." in path)
+    assert command == "compare" or all(f"\n  {key} " in printed for key in RUN_KEYS)
+
+
+@pytest.mark.parametrize("what", ["programs", "scenarios", "policies", "schedulers", "processors"])
+def test_lists_are_not_empty(what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each list has a title, a header and rows."""
+    assert main(["list", what]) == 0
+    assert len(capsys.readouterr().out.splitlines()) > 3
+
+
+def test_every_shipped_experiment_loads() -> None:
+    """Each shipped scenario is valid, says what it shows, and its programs exist."""
+    for name in catalogue.experiments():
+        scenario = catalogue.find(name)
+        assert scenario.summary
+        assert all(scenario.program_path(vm).is_file() for vm in scenario.vm)
+
+
+BAD = {
+    "unknown scenario": (["run", "no_such_scenario"], "unknown scenario 'no_such_scenario'"),
+    "missing file": (["run", "absent.toml"], "absent.toml: cannot be read: No such file"),
+    "missing guest": (["run", "absent.S"], "absent.S: no such file"),
+    "not a scenario": (["run", "notes.txt"], "neither a scenario (.toml) nor a guest"),
+    "broken toml": (["run", "broken.toml"], "broken.toml:1:3: not TOML"),
+    "unknown policy": (["run", "mine.toml", "--policy", "debooser"], "did you mean 'debooster'?"),
+    "unknown policies": (["compare", "mine.toml", "--policies", "vanila"], "did you mean 'vanilla'?"),
+    "contradiction": (["run", "mine.toml", "--policy", "no-ple+debooster"], "contradicts itself"),
+    "unknown field": (["run", "mine.toml", "--host.hzz", "1"], "host.hzz: unknown field; did you mean 'hz'?"),
+    "no value": (["run", "mine.toml", "--host.hz"], "--host.hz needs a value"),
+    "bad number": (["run", "mine.toml", "--seed", "x"], "--seed"),
+    "negative seed": (["run", "mine.toml", "--seed", "-5"], "seed: -5 is out of range"),
+    "bad duration": (["run", "mine.toml", "--duration", "5 weeks"], "duration: '5 weeks' is not a time"),
+    "contradictory numbers": (["run", "mine.toml", "--vm.0.pinning", "0,1,1"], "vm.0.pinning: places 3 vCPUs"),
+    "unknown option": (["run", "mine.toml", "--polcy", "x"], "Did you mean --policy?"),
+    "unknown command": (["rum"], 'Did you mean "run"?'),
+    "unknown list": (["list", "things"], "Choose from"),
+    "no scenario": (["run"], "SCENARIO"),
+    "two scenarios": (["run", "mine.toml", "other"], "other"),
+    "trace": (["run", "guest.S", "--trace", "absent/trace.txt"], "absent/trace.txt: the trace cannot be written"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD)
+def test_bad_input_is_one_clear_message(
+    folder: Path, machine: list[Scenario], capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    """What the user can mend is named on stderr, with exit code 2 and nothing on stdout."""
+    (folder / "broken.toml").write_text("a b")
+    (folder / "notes.txt").write_text("notes")
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("pleemu: error: ")
+    assert message in printed.err
+    assert not printed.out
+
+
+def pleemu(*arguments: str, cwd: Path, **more: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pleemu", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=120, **more)
+
+
+@pytest.mark.parametrize("kind", ["unknown scenario", "broken toml", "unknown field", "unknown option"])
+def test_bad_input_leaves_no_traceback_in_a_real_process(folder: Path, kind: str) -> None:
+    """Exit code 2, one message, no traceback: also from a process of its own."""
+    (folder / "broken.toml").write_text("a b")
+    arguments, message = BAD[kind]
+    done = pleemu(*arguments, cwd=folder)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_and_lists_do_not_import_the_compiler(folder: Path) -> None:
+    """What runs no guest does not wait for numba."""
+    code = (
+        "import sys; from pleemu.cli import main; import pleemu; "
+        "main(['list', 'processors']); main(['run', '--help']); "
+        "sys.exit(any(name in sys.modules for name in ('numba', 'llvmlite', 'iced_x86', 'elftools')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_interrupt_ends_quietly(
+    folder: Path, machine: list[Scenario], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C during a run ends with 130 and no traceback."""
+
+    def interrupted(*_: object, **__: object) -> Run:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(machine_run, "simulate", interrupted)
+    assert main(["run", "guest.S"]) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_bugs_are_not_hidden(folder: Path, machine: list[Scenario], monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception that no input explains stays an exception."""
+
+    def broken(*_: object, **__: object) -> Run:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(machine_run, "simulate", broken)
+    with pytest.raises(ZeroDivisionError):
+        main(["run", "guest.S"])
+
+
+def test_closed_pipe_is_quiet(folder: Path) -> None:
+    """A reader that leaves early, as `head` does, causes no message."""
+    command = f"{sys.executable} -m pleemu run --help | true"
+    done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+
+
+def test_python_interface_takes_names_and_overrides(folder: Path, machine: list[Scenario]) -> None:
+    """`pleemu.run` and `pleemu.compare` take what the command line takes."""
+    import pleemu as package
+
+    result = package.run("mine.toml", policy="debooster", fields={"vm.0.pinning": (0, 1), "host.hz": 1000})
+    assert result.policy == "debooster"
+    assert (machine[0].vm[0].pinning, machine[0].host.hz) == ((0, 1), 1000)
+    assert [run.policy for run in package.compare("guest.S", "vanilla,no-ple", duration="5ms")] == ["vanilla", "no-ple"]
+    assert attrs.has(type(package.load_scenario("mine.toml")))
+    assert package.__version__

@@ -1,0 +1,71 @@
+"""Policies and processors by name."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pleemu.errors import ScenarioError
+from pleemu.policy import POLICIES, policies, policy
+from pleemu.processor import PROCESSORS, processor
+
+
+def test_shipped_policies_are_the_reference_first() -> None:
+    """The shipped policies are these five, vanilla first, each under its canonical name."""
+    names = [one.name for one in POLICIES]
+    assert names == ["vanilla", "strict-boost", "debooster", "strict-boost+debooster", "no-ple"]
+    assert [policy(name) for name in names] == list(POLICIES)
+
+
+@pytest.mark.parametrize("parts", list(permutations(["vanilla", "strict-boost", "debooster"])))
+def test_parts_compose_in_any_order(parts: tuple[str, ...]) -> None:
+    """The order of parts does not matter, and vanilla is the ground they stand on."""
+    composed = policy("+".join(parts))
+    assert composed.name == "strict-boost+debooster"
+    assert (composed.ple, composed.strict_boost, composed.debooster) == (True, True, True)
+
+
+@pytest.mark.parametrize("name", ["no-ple+debooster", "strict-boost+no-ple", "vanilla+no-ple"])
+def test_contradictory_parts_are_refused(name: str) -> None:
+    """Nothing can be combined with the absence of pause-loop exiting."""
+    with pytest.raises(ScenarioError, match="contradicts itself"):
+        policy(name)
+
+
+@given(st.text(max_size=30))
+def test_any_name_is_a_policy_or_explained(name: str) -> None:
+    """Any text names a policy or is a ScenarioError."""
+    try:
+        assert policy(policy(name).name) == policy(name)
+    except ScenarioError as error:
+        assert "unknown policy" in str(error)
+
+
+def test_unknown_part_is_answered_with_the_nearest() -> None:
+    """A misspelt part is named, with the nearest name."""
+    with pytest.raises(ScenarioError, match=r"unknown policy 'debooser' in 'strict-boost\+debooser'.*'debooster'"):
+        policy("strict-boost+debooser")
+
+
+def test_list_of_policies_names_each_once() -> None:
+    """A list is read by commas, `all` is the shipped five, and no policy stands twice."""
+    assert policies("all") == POLICIES
+    assert [one.name for one in policies("no-ple, vanilla")] == ["no-ple", "vanilla"]
+    with pytest.raises(ScenarioError, match="named twice"):
+        policies("strict-boost+debooster,debooster+strict-boost")
+
+
+def test_presets_differ_where_pause_does() -> None:
+    """PAUSE is short before Skylake, longer than the default gap on Skylake-SP, and in between after."""
+    costs = {one.name: one.pause_cycles for one in PROCESSORS}
+    assert max(costs["haswell"], costs["broadwell"]) < 20 < min(costs["cascade-lake"], costs["ice-lake-sp"]) < 128
+    assert costs["skylake-sp"] > 128
+
+
+def test_unknown_processor_is_answered_with_the_nearest() -> None:
+    """A misspelt preset is answered with the nearest name."""
+    with pytest.raises(ScenarioError, match="did you mean 'haswell'"):
+        processor("haswel")

@@ -1,0 +1,125 @@
+"""The trace file: lines that tools for `perf script` output can read."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_runs import scenario_of
+
+from pleemu.errors import ScenarioError
+from pleemu.hardware.isa import PROBES
+from pleemu.observe import events
+from pleemu.scenario import Hardware
+from pleemu.trace.perf_script import perf_script
+
+LINE = re.compile(
+    r"(?P<comm>.+?) (?P<pid>\d+) \[(?P<cpu>\d{3,})\] (?P<seconds>\d+)\.(?P<us>\d{6}): "
+    r"(?P<event>[a-z_]+:[a-z_]+): (?P<payload>.*)"
+)
+PAYLOADS = {
+    "kvm:kvm_exit": r"vcpu \d+ reason [A-Z_]+ rip 0x[0-9a-f]+ info 0 0",
+    "kvm:kvm_entry": r"vcpu \d+",
+    "kvm:kvm_ple_window_update": r"vcpu \d+ old \d+ new \d+ \((growed|shrinked)\)",
+    "sched:sched_switch": (
+        r"prev_comm=(CPU \d+/KVM|swapper/\d+) prev_pid=\d+ prev_prio=120 prev_state=(R|R\+|S|X) ==> "
+        r"next_comm=(CPU \d+/KVM|swapper/\d+) next_pid=\d+ next_prio=120"
+    ),
+    "sched:sched_wakeup": r"comm=CPU \d+/KVM pid=\d+ prio=120 target_cpu=\d{3,}",
+    "kvm:kvm_apic_ipi": r"dst [0-9a-f]+ vec \d+ \(Fixed\|physical\|assert\|edge\|dst\)",
+}
+
+vcpus = st.integers(0, 7)
+tasks = st.integers(-1, 7)
+u32 = st.integers(0, 2**32 - 1)
+i64 = st.integers(-(2**63), 2**63 - 1)
+cycles = st.integers(0, 10**15)
+cpus = st.integers(0, 1023)
+reasons = st.sampled_from(list(events.EXIT_REASONS))
+any_event = st.one_of(
+    st.tuples(
+        cycles, st.just(events.KVM_EXIT), cpus, vcpus, st.sampled_from(list(events.EXIT_REASONS)), i64, st.just(0)
+    ),
+    st.tuples(cycles, st.just(events.KVM_ENTRY), cpus, vcpus, st.integers(-1, 255), st.just(0), st.just(0)),
+    st.tuples(cycles, st.just(events.PLE_WINDOW), cpus, vcpus, u32, u32, st.just(0)),
+    st.tuples(cycles, st.just(events.SCHED_SWITCH), cpus, tasks, tasks, tasks, st.integers(0, 3)),
+    st.tuples(cycles, st.just(events.SCHED_WAKEUP), cpus, tasks, vcpus, cpus, st.just(0)),
+    st.tuples(cycles, st.just(events.APIC_IPI), cpus, vcpus, u32, st.integers(0, 255), st.just(0)),
+    st.tuples(cycles, st.just(events.YIELD_TO), cpus, vcpus, vcpus, st.sampled_from([1, 0, -3]), st.just(0)),
+    st.tuples(cycles, st.just(events.PROBE), cpus, vcpus, st.integers(0, len(PROBES) - 1), i64, i64),
+)
+
+
+def traced(folder: Path, chunks: list[list[tuple[int, ...]]], **more: object) -> list[str]:
+    path = folder / "trace.txt"
+    with perf_script(scenario_of(vms=2, vcpus=4, **more), path) as sink:
+        for chunk in chunks:
+            sink(np.array(chunk, events.EVENT))
+    return path.read_text().splitlines()
+
+
+@given(st.lists(st.lists(any_event, max_size=8), max_size=3))
+def test_every_event_but_a_yield_becomes_a_line_that_parses(
+    tmp_path_factory: pytest.TempPathFactory, chunks: list[list[tuple[int, ...]]]
+) -> None:
+    """Each line has the shape of its v5.6 tracepoint; directed yields, which have none, leave no line."""
+    lines = traced(tmp_path_factory.mktemp("trace"), chunks)
+    seen = [event for chunk in chunks for event in chunk if event[1] != events.YIELD_TO]
+    assert len(lines) == len(seen)
+    for line, event in zip(lines, seen, strict=True):
+        found = LINE.fullmatch(line)
+        assert found, line
+        assert int(found["cpu"]) == event[2]
+        assert int(found["seconds"]) * 10**6 + int(found["us"]) == event[0] // 2100
+        name = found["event"]
+        shape = PAYLOADS.get(name, r"\([0-9a-f]+\)( arg1=\d+)?")
+        assert name in PAYLOADS or name.startswith("sdt_pleemu:")
+        assert re.fullmatch(shape, found["payload"]), line
+
+
+def test_exit_line_is_the_talks(tmp_path: Path) -> None:
+    """A PAUSE exit reads as in the listing of the talk: thread, pid, pCPU, time, vCPU, reason and RIP."""
+    cycle = 276_731_784 * 2100
+    (line,) = traced(tmp_path, [[(cycle, events.KVM_EXIT, 6, 2, events.PAUSE_INSTRUCTION, -0x48D1D61D, 0)]])
+    assert line == (
+        "CPU 2/KVM 2679 [006] 276.731784: kvm:kvm_exit: vcpu 2 reason PAUSE_INSTRUCTION rip 0xffffffffb72e29e3 info 0 0"
+    )
+
+
+def test_threads_of_each_vm_have_pids_of_their_own(tmp_path: Path) -> None:
+    """The second VM's vCPUs are numbered from 0 again, with pids 100 higher."""
+    (line,) = traced(tmp_path, [[(0, events.KVM_ENTRY, 0, 5, -1, 0, 0)]])
+    assert line == "CPU 1/KVM 2778 [000] 0.000000: kvm:kvm_entry: vcpu 1"
+
+
+def test_idle_is_the_swapper_of_its_cpu(tmp_path: Path) -> None:
+    """The idle task has pid 0 and the name of its pCPU."""
+    (line,) = traced(tmp_path, [[(2100, events.SCHED_SWITCH, 3, 0, 0, -1, events.STATE_SLEEPING)]])
+    assert line == (
+        "CPU 0/KVM 2677 [003] 0.000001: sched:sched_switch: prev_comm=CPU 0/KVM prev_pid=2677 prev_prio=120 "
+        "prev_state=S ==> next_comm=swapper/3 next_pid=0 next_prio=120"
+    )
+
+
+def test_time_follows_the_core_clock(tmp_path: Path) -> None:
+    """Cycles are core cycles: a faster core has shorter ones."""
+    hardware = Hardware(pcpus=1, tsc_khz=2_000_000, core_khz=4_000_000)
+    (line,) = traced(tmp_path, [[(4_000_000, events.KVM_ENTRY, 0, 0, -1, 0, 0)]], hardware=hardware)
+    assert " 0.001000: " in line
+
+
+@pytest.mark.parametrize("name", ["absent/trace.txt", ".", "\0"])
+def test_trace_that_cannot_be_written_is_a_scenario_error(tmp_path: Path, name: str) -> None:
+    """A path that cannot be opened is one clear message."""
+    with pytest.raises(ScenarioError, match="the trace cannot be written"), perf_script(scenario_of(), tmp_path / name):
+        pass
+
+
+def test_error_of_the_run_is_not_blamed_on_the_trace(tmp_path: Path) -> None:
+    """What goes wrong while the file is open passes through unchanged."""
+    with pytest.raises(OSError, match="other"), perf_script(scenario_of(), tmp_path / "trace.txt"):
+        raise OSError("other")
