@@ -79,11 +79,16 @@ def _generate_code_once(entry):
     LLVM's part of compiling the core falls to a quarter. It needs four methods of numba that
     are not public: where one is missing, numba's own way is taken.
     """
-    if not isinstance(entry, Dispatcher) or not all(hasattr(JITCodeLibrary, name) for name in _USED_OF_LIBRARY):
+    if not isinstance(entry, Dispatcher):
         return entry
-    compile_entry = entry.compile
+    compile_entry = entry._compiler.compile
+    can_delay = all(hasattr(JITCodeLibrary, name) for name in _USED_OF_LIBRARY)
 
-    def compile_once(signature):
+    def compile_once(arguments, return_type):
+        if _announce is not None:
+            _announce()
+        if not can_delay:
+            return compile_entry(arguments, return_type)
         finalize, set_env = JITCodeLibrary.finalize, JITCPUCodegen.set_env
 
         def finalize_unless_callee(library):
@@ -100,25 +105,24 @@ def _generate_code_once(entry):
 
         JITCodeLibrary.finalize, JITCPUCodegen.set_env = finalize_unless_callee, set_env_if_there
         try:
-            return compile_entry(signature)
+            return compile_entry(arguments, return_type)
         finally:
             JITCodeLibrary.finalize, JITCPUCodegen.set_env = finalize, set_env
 
-    entry.compile = compile_once
+    entry._compiler.compile = compile_once
     return entry
 
 
 _USED_OF_LIBRARY = ("finalize", "_get_module_for_linking", "_ensure_finalized", "add_linking_library")
 
 
-def is_compiled(function) -> bool:
-    """Tell whether calling ``function`` starts at once: compiled here, or kept on disk, or not compiled at all."""
-    if config.DISABLE_JIT or getattr(function, "signatures", ()):
-        return True
-    folder = cache_folder()
-    return folder is not None and any(folder.glob(f"**/*.{function.py_func.__qualname__}-*.nbc")) or (
-        folder is not None and any(folder.glob(f"**/*.{function.py_func.__qualname__}-*.nbi"))
-    )
+def announce_compilation(announce):
+    """Have ``announce()`` called when an entry point must be compiled, before that takes its time."""
+    global _announce
+    _announce = announce
+
+
+_announce = None
 
 
 def sources_digest() -> str:

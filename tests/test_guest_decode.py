@@ -83,8 +83,8 @@ def test_decode_covers_straight_code_exactly_as_iced_does(
     assert found == {int(r.address) % 2**64 - image.base: index for index, r in enumerate(table)}
     for record in table:
         assert (record.target >= 0) == (record.op in (isa.OP_JCC, isa.OP_JMP, isa.OP_CALL))
-        assert 0 <= record["base"] <= isa.ZERO
-        assert 0 <= record.index <= isa.ZERO
+        assert 0 <= record["base_register"] <= isa.ZERO
+        assert 0 <= record.index_register <= isa.ZERO
         assert record.scale in (1, 2, 4, 8)
 
 
@@ -94,20 +94,20 @@ REGISTER, HIGH, MEMORY, IMMEDIATE = isa.REGISTER, isa.HIGH, isa.MEMORY, isa.IMME
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("mov rax, -1", {"op": isa.OP_MOV, "size": 8, "dst": 0, "src_kind": IMMEDIATE, "immediate": -1}),
-        ("mov eax, 0xffffffff", {"op": isa.OP_MOV, "size": 4, "immediate": -1}),
-        ("movabs r9, 0x8000000000000000", {"size": 8, "dst": 9, "immediate": -(1 << 63)}),
-        ("mov ch, dl", {"size": 1, "dst_kind": HIGH, "dst": 1, "src_kind": REGISTER, "src": 2}),
-        ("mov word ptr [rbp - 8], 7", {"size": 2, "dst_kind": MEMORY, "base": 5, "displacement": -8, "immediate": 7}),
-        ("movzx ecx, bh", {"op": isa.OP_MOVZX, "size": 4, "src_size": 1, "src_kind": HIGH, "src": 3}),
-        ("movsxd rdx, dword ptr [rdi]", {"op": isa.OP_MOVSX, "size": 8, "src_size": 4, "base": 7}),
-        ("cdqe", {"op": isa.OP_MOVSX, "size": 8, "src_size": 4, "dst": 0, "src": 0, "src_kind": REGISTER}),
+        ("mov rax, -1", {"op": isa.OP_MOV, "width": 8, "dst": 0, "src_kind": IMMEDIATE, "immediate": -1}),
+        ("mov eax, 0xffffffff", {"op": isa.OP_MOV, "width": 4, "immediate": -1}),
+        ("movabs r9, 0x8000000000000000", {"width": 8, "dst": 9, "immediate": -(1 << 63)}),
+        ("mov ch, dl", {"width": 1, "dst_kind": HIGH, "dst": 1, "src_kind": REGISTER, "src": 2}),
+        ("mov word ptr [rbp - 8], 7", {"width": 2, "dst_kind": MEMORY, "base_register": 5, "displacement": -8, "immediate": 7}),
+        ("movzx ecx, bh", {"op": isa.OP_MOVZX, "width": 4, "src_width": 1, "src_kind": HIGH, "src": 3}),
+        ("movsxd rdx, dword ptr [rdi]", {"op": isa.OP_MOVSX, "width": 8, "src_width": 4, "base_register": 7}),
+        ("cdqe", {"op": isa.OP_MOVSX, "width": 8, "src_width": 4, "dst": 0, "src": 0, "src_kind": REGISTER}),
         (
             "lea rsi, [rax + r12*4 + 9]",
-            {"op": isa.OP_LEA, "size": 8, "base": 0, "index": 12, "scale": 4, "displacement": 9},
+            {"op": isa.OP_LEA, "width": 8, "base_register": 0, "index_register": 12, "scale": 4, "displacement": 9},
         ),
-        ("shl rax, cl", {"op": isa.OP_SHL, "size": 8, "src_kind": REGISTER, "src": 1}),
-        ("sar eax, 255", {"op": isa.OP_SAR, "size": 4, "immediate": 255}),
+        ("shl rax, cl", {"op": isa.OP_SHL, "width": 8, "src_kind": REGISTER, "src": 1}),
+        ("sar eax, 255", {"op": isa.OP_SAR, "width": 4, "immediate": 255}),
         ("shr rax", {"op": isa.OP_SHR, "immediate": 1}),
         (
             "xchg [rdi], eax",
@@ -117,16 +117,16 @@ REGISTER, HIGH, MEMORY, IMMEDIATE = isa.REGISTER, isa.HIGH, isa.MEMORY, isa.IMME
         ("lock cmpxchg [rdi], rsi", {"op": isa.OP_CMPXCHG, "locked": 1, "dst_kind": MEMORY, "src": 6}),
         (
             "lock bts dword ptr [rdi], 8",
-            {"op": isa.OP_BTS, "size": 4, "src_kind": IMMEDIATE, "immediate": 8, "locked": 1},
+            {"op": isa.OP_BTS, "width": 4, "src_kind": IMMEDIATE, "immediate": 8, "locked": 1},
         ),
-        ("bt qword ptr [rdi], rax", {"op": isa.OP_BT, "size": 8, "dst_kind": MEMORY, "src_kind": REGISTER}),
-        ("push -2", {"op": isa.OP_PUSH, "size": 8, "src_kind": IMMEDIATE, "immediate": -2}),
-        ("pop qword ptr [rsp]", {"op": isa.OP_POP, "size": 8, "dst_kind": MEMORY, "base": 4}),
-        ("jmp rax", {"op": isa.OP_JMP_INDIRECT, "size": 8, "src_kind": REGISTER, "src": 0, "target": -1}),
-        ("call [rdi + 8]", {"op": isa.OP_CALL_INDIRECT, "src_kind": MEMORY, "base": 7, "displacement": 8}),
+        ("bt qword ptr [rdi], rax", {"op": isa.OP_BT, "width": 8, "dst_kind": MEMORY, "src_kind": REGISTER}),
+        ("push -2", {"op": isa.OP_PUSH, "width": 8, "src_kind": IMMEDIATE, "immediate": -2}),
+        ("pop qword ptr [rsp]", {"op": isa.OP_POP, "width": 8, "dst_kind": MEMORY, "base_register": 4}),
+        ("jmp rax", {"op": isa.OP_JMP_INDIRECT, "width": 8, "src_kind": REGISTER, "src": 0, "target": -1}),
+        ("call [rdi + 8]", {"op": isa.OP_CALL_INDIRECT, "src_kind": MEMORY, "base_register": 7, "displacement": 8}),
         ("ret 16", {"op": isa.OP_RET, "immediate": 16}),
-        ("setle byte ptr [rax]", {"op": isa.OP_SETCC, "size": 1, "condition": isa.CC_LE, "dst_kind": MEMORY}),
-        ("cmovae rax, [rcx]", {"op": isa.OP_CMOVCC, "condition": isa.CC_AE, "src_kind": MEMORY, "base": 1}),
+        ("setle byte ptr [rax]", {"op": isa.OP_SETCC, "width": 1, "condition": isa.CC_LE, "dst_kind": MEMORY}),
+        ("cmovae rax, [rcx]", {"op": isa.OP_CMOVCC, "condition": isa.CC_AE, "src_kind": MEMORY, "base_register": 1}),
         ("imul rax, rcx", {"op": isa.OP_IMUL, "dst": 0, "src": 1}),
         ("pause", {"op": isa.OP_PAUSE, "cost_class": isa.COST_PAUSE, "length": 2}),
         ("rep ret", {"op": isa.OP_RET, "length": 2}),
@@ -145,7 +145,7 @@ def test_decode_makes_rip_relative_addresses_absolute(tmp_path: Path) -> None:
     """A RIP-relative operand has no base register and the symbol's address as displacement."""
     image = make_guest(tmp_path, "mov eax, [rip + lock]\nret\n.data\nlock: .quad 0\n")
     record = operations(image)[0]
-    assert (record["base"], record["index"]) == (isa.ZERO, isa.ZERO)
+    assert (record["base_register"], record["index_register"]) == (isa.ZERO, isa.ZERO)
     assert int(record.displacement) % 2**64 == image.address_of("lock")
 
 

@@ -49,7 +49,7 @@ def test_probe_macros_make_probes(tmp_path: Path, text: str, expected: tuple[int
     """Each macro of pleemu.inc is one instruction, a probe with the operand that it was given."""
     first, second = operations(make_guest(tmp_path, f"{INCLUDE}{MAIN}{text}\nret\n"))[:2]
     assert first.op == isa.OP_PROBE
-    assert (first.probe, first["size"], first.src_kind, first.src, first.immediate) == expected
+    assert (first.probe, first["width"], first.src_kind, first.src, first.immediate) == expected
     assert first.condition == ("-4@" in text)
     assert first.length == 1
     assert second.op == isa.OP_RET
@@ -61,7 +61,7 @@ def test_probe_operands_name_symbols(tmp_path: Path) -> None:
     image = make_guest(tmp_path, f"{INCLUDE}{MAIN}{probes}ret\n.data\nlock: .quad 0\n")
     address, memory = operations(image)[:2]
     assert (address.src_kind, int(address.immediate) % 2**64) == (isa.IMMEDIATE, image.address_of("lock"))
-    assert (memory.src_kind, memory["base"], int(memory.displacement) % 2**64) == (
+    assert (memory.src_kind, memory["base_register"], int(memory.displacement) % 2**64) == (
         isa.MEMORY, isa.ZERO, image.address_of("lock") + 4)  # fmt: skip
 
 
@@ -74,8 +74,8 @@ def test_probe_memory_operands_are_read_as_written(base: str, index: str, scale:
     record = parse_operand(f"{displacement}(%{base},%{index},{scale})", 8, {})
     assert record == {
         "src_kind": isa.MEMORY,
-        "base": REGISTERS_BY_NAME[base][1],
-        "index": REGISTERS_BY_NAME[index][1],
+        "base_register": REGISTERS_BY_NAME[base][1],
+        "index_register": REGISTERS_BY_NAME[index][1],
         "scale": scale,
         "displacement": displacement,
     }

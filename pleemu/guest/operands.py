@@ -88,7 +88,7 @@ def record_of(instruction: Instruction) -> Record:
     }
     if form.implicit[0]:
         rax = {"dst_kind": isa.REGISTER, "dst": isa.RAX, "src_kind": isa.REGISTER, "src": isa.RAX}
-        record |= rax | {"size": form.implicit[0], "src_size": form.implicit[1]}
+        record |= rax | {"width": form.implicit[0], "src_width": form.implicit[1]}
     elif form.op == isa.OP_RET:
         record["immediate"] = instruction.immediate(0) if instruction.op_count else 0
         _require(instruction.stack_pointer_increment == 8 + record["immediate"], "its operand size is not 64 bits")
@@ -107,13 +107,13 @@ def _add_operands(record: Record, instruction: Instruction, form: Form) -> None:
     if form.only_size:
         size = abs(instruction.stack_pointer_increment) or size
         _require(size == form.only_size, f"only its {form.only_size * 8}-bit form is supported")
-    record["size"] = record["src_size"] = size
+    record["width"] = record["src_width"] = size
     for role, operand in zip(form.roles, operands, strict=True):
         record[f"{role}_kind"] = operand.kind
         record[role] = operand.register
         record |= operand.fields
     if form.op in (isa.OP_MOVZX, isa.OP_MOVSX):
-        record["src_size"] = operands[1].size
+        record["src_width"] = operands[1].size
     if "immediate" in record:
         record["immediate"] = signed(record["immediate"], 1 if form.op in _COUNTS else size)
         if form.op in _COUNTS:
@@ -144,8 +144,8 @@ def _address(instruction: Instruction) -> Record:
     if base is None or index is None or instruction.memory_displ_size == 4:
         raise UnsupportedError("its address is not 64 bits wide")
     return {
-        "base": base,
-        "index": index,
+        "base_register": base,
+        "index_register": index,
         "scale": instruction.memory_index_scale,
         "displacement": signed(instruction.memory_displacement, 8),
     }
@@ -165,8 +165,8 @@ def signed(value: int, size: int) -> int:
 def empty_record() -> dict[str, Any]:
     """Return the record of an instruction without operands."""
     return dict.fromkeys(isa.INSTRUCTION.names or (), 0) | {
-        "base": isa.ZERO,
-        "index": isa.ZERO,
+        "base_register": isa.ZERO,
+        "index_register": isa.ZERO,
         "scale": 1,
         "target": -1,
         "probe": -1,

@@ -109,7 +109,7 @@ def _operand(note: Note, values: dict[str, int]) -> Record:
     if match is None:
         raise ValueError(f"cannot read argument {arguments[0]!r}; expected SIZE@OPERAND such as 8@%rdi or 8@$100")
     size = int(match[1])
-    fields = {"size": abs(size), "src_size": abs(size), "condition": int(size < 0)}
+    fields = {"width": abs(size), "src_width": abs(size), "condition": int(size < 0)}
     return fields | parse_operand(match[2], abs(size), values)
 
 
@@ -128,8 +128,8 @@ def parse_operand(text: str, size: int, values: dict[str, int]) -> Record:
         base = None
     return {
         "src_kind": isa.MEMORY,
-        "base": _address_register(base),
-        "index": _address_register(index),
+        "base_register": _address_register(base),
+        "index_register": _address_register(index),
         "scale": int(scale or 1),
         "displacement": signed(_evaluate(displacement, values) if displacement else 0, 8),
     }

@@ -45,13 +45,13 @@ def execute(m, v, now, ordered_until, free_until):
         if i.ordered == 1 and now >= ordered_until:
             break
         op = i.op
-        size = i.size
+        size = i.width
         shadow = cpu.shadow
 
         # The memory operand is checked once, before anything changes.
         offset = 0
         if i.access_size != 0:
-            address = registers[i.base] + registers[i.index] * i.scale + i.displacement
+            address = registers[i.base_register] + registers[i.index_register] * i.scale + i.displacement
             if i.bit_string == 1:
                 address += (sign_extend(registers[i.src], size) // (size * 8)) * size
             offset = readable(space, address, i.access_size)
@@ -70,7 +70,7 @@ def execute(m, v, now, ordered_until, free_until):
         elif i.dst_kind != NONE:
             a = read_register(registers, i.dst_kind, i.dst)
         if i.src_kind == MEMORY:
-            b = load(memory, first_word, offset, i.src_size)
+            b = load(memory, first_word, offset, i.src_width)
         elif i.src_kind == IMMEDIATE:
             b = i.immediate
         elif i.src_kind != NONE:
@@ -98,13 +98,13 @@ def execute(m, v, now, ordered_until, free_until):
         elif op == OP.OP_NOP or op == OP.OP_FENCE:
             pass
         elif op == OP.OP_MOVZX:
-            result = b & mask_of(i.src_size)
+            result = b & mask_of(i.src_width)
             write = True
         elif op == OP.OP_MOVSX:
-            result = sign_extend(b, i.src_size)
+            result = sign_extend(b, i.src_width)
             write = True
         elif op == OP.OP_LEA:
-            result = registers[i.base] + registers[i.index] * i.scale + i.displacement
+            result = registers[i.base_register] + registers[i.index_register] * i.scale + i.displacement
             write = True
         elif op == OP.OP_NOT:
             result = ~a

@@ -119,11 +119,11 @@ def deliver(m, v, vector, now):
 
 
 @compiled
-def set_fault(fault, kind, v, pc, address, size, now):
+def set_fault(fault, kind, v, pc, address, width, now):
     fault.kind = kind
     fault.vcpu = v
     fault.pc = pc
     fault.address = address
-    fault.size = size
+    fault.width = width
     fault.cycle = now
     return kind

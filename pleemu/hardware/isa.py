@@ -3,13 +3,13 @@
 One record per instruction. Operands are resolved as far as they can be before the run:
 RIP-relative addresses are absolute, branch targets are indexes into the table, an absent
 base or index register is `ZERO`, which always holds 0. So an address is always
-``registers[base] + registers[index] * scale + displacement``.
+``registers[base_register] + registers[index_register] * scale + displacement``.
 
     kind         operand is
     NONE         absent
-    REGISTER     registers[register], its low `size` bytes
+    REGISTER     registers[register], its low `width` bytes
     HIGH         bits 15..8 of registers[register] (ah, ch, dh, bh)
-    MEMORY       `size` bytes at the instruction's address
+    MEMORY       `width` bytes at the instruction's address
     IMMEDIATE    `immediate`, already sign-extended
 
 Every field is a 64-bit integer, here and in all records of the numba rooms, so that compiled
@@ -33,8 +33,8 @@ REGISTERS = 17
     OP_END,          # the address that guest_main returns to: the vCPU is done
     OP_NOP,
     OP_MOV,          # dst = src
-    OP_MOVZX,        # dst = src zero-extended from `src_size`
-    OP_MOVSX,        # dst = src sign-extended from `src_size`; movsxd and movsx
+    OP_MOVZX,        # dst = src zero-extended from `src_width`
+    OP_MOVSX,        # dst = src sign-extended from `src_width`; movsxd and movsx
     OP_LEA,          # dst = address
     OP_ADD,
     OP_ADC,
@@ -119,14 +119,14 @@ COST_CLASSES = 6
 INSTRUCTION = np.dtype(
     [
         ("op", "i8"),
-        ("size", "i8"),         # operand size in bytes: 1, 2, 4, 8
-        ("src_size", "i8"),     # MOVZX and MOVSX: size of the source; otherwise = size
+        ("width", "i8"),        # operand size in bytes: 1, 2, 4, 8
+        ("src_width", "i8"),    # MOVZX and MOVSX: that of the source; otherwise = width
         ("dst_kind", "i8"),
         ("dst", "i8"),          # register number
         ("src_kind", "i8"),
         ("src", "i8"),
-        ("base", "i8"),
-        ("index", "i8"),
+        ("base_register", "i8"),
+        ("index_register", "i8"),
         ("scale", "i8"),        # 1, 2, 4, 8
         ("condition", "i8"),
         ("target", "i8"),       # table index of a direct branch, -1 where it is no instruction
@@ -157,9 +157,9 @@ _BIT_TESTS = (OP_BT, OP_BTS, OP_BTR, OP_BTC)
 
 def prepare(table: np.recarray, cycles: tuple[int, ...]) -> None:
     """Fill in the derived fields of an instruction table, given the cycles of each cost class."""
-    in_memory = (table.dst_kind == MEMORY) | (table.src_kind == MEMORY)
+    in_memory = ((table.dst_kind == MEMORY) | (table.src_kind == MEMORY)) & (table.op != OP_LEA)
     table.cycles = np.asarray(cycles, np.int64)[table.cost_class]
-    table.access_size = np.where(in_memory, np.where(table.src_kind == MEMORY, table.src_size, table.size), 0)
+    table.access_size = np.where(in_memory, np.where(table.src_kind == MEMORY, table.src_width, table.width), 0)
     exchanges = (table.op == OP_XCHG) & in_memory
     to_memory = table.dst_kind == MEMORY
     table.writes = (to_memory & ~np.isin(table.op, _READ_DST_ONLY)) | exchanges

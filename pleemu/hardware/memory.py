@@ -26,8 +26,8 @@ def sign_extend(value, size):
 @compiled
 def readable(space, address, size):
     """Offset of ``size`` bytes at ``address``, or -1."""
-    offset = address - space.base
-    return offset if 0 <= offset <= space.size - size else -1
+    offset = address - space.start
+    return offset if 0 <= offset <= space.bytes - size else -1
 
 
 @compiled

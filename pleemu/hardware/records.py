@@ -83,10 +83,10 @@ CPU = np.dtype(
 
 SPACE = np.dtype(
     [
-        ("base", "i8"),           # guest address of its first byte
-        ("size", "i8"),           # bytes, a multiple of 8
-        ("readonly_size", "i8"),  # bytes from base that may not be written
-        ("code_size", "i8"),      # bytes from base that may be jumped into
+        ("start", "i8"),          # guest address of its first byte
+        ("bytes", "i8"),          # of memory, a multiple of 8
+        ("readonly_size", "i8"),  # bytes from start that may not be written
+        ("code_size", "i8"),      # bytes from start that may be jumped into
         ("first_word", "i8"),     # index of its first 8 bytes in `memory`
         ("first_index", "i8"),    # index of its first byte in `index_of`
     ],
@@ -111,5 +111,5 @@ CLOCK = np.dtype([("core_khz", "i8"), ("tsc_khz", "i8")], align=True)
 ) = range(11)
 
 FAULT = np.dtype(
-    [("kind", "i8"), ("vcpu", "i8"), ("pc", "i8"), ("address", "i8"), ("size", "i8"), ("cycle", "i8")], align=True
+    [("kind", "i8"), ("vcpu", "i8"), ("pc", "i8"), ("address", "i8"), ("width", "i8"), ("cycle", "i8")], align=True
 )

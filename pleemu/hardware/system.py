@@ -54,7 +54,7 @@ def pop(m, v, pc, now):
 def table_index(m, v, pc, address, now):
     """Table index of the instruction at ``address``, -1 with a fault if there is none."""
     space = m.space[m.cpu[v].space]
-    offset = address - space.base
+    offset = address - space.start
     if 0 <= offset < space.code_size:
         index = m.index_of[space.first_index + offset]
         if index >= 0:

@@ -259,4 +259,4 @@ def _vm(machine: Machine, scenario: Scenario, layout: Layout, number: int, vm: V
 
 def _write_word(machine: Machine, number: int, address: int, value: int) -> None:
     space = machine.space[number]
-    machine.memory[int(space.first_word) + ((address - (int(space["base"]) % (1 << 64))) >> 3)] = signed(value)
+    machine.memory[int(space.first_word) + ((address - (int(space.start) % (1 << 64))) >> 3)] = signed(value)

@@ -29,8 +29,8 @@ def describe(machine: Machine, layout: Layout, scenario: Scenario) -> str:
     image, space = layout.images[number], machine.space[number]
     local = int(fault.pc) - layout.first_code[number]
     rip = int(machine.code[int(fault.pc)].address) & MASK
-    address, size = int(fault.address) & MASK, int(fault["size"])
-    low, high = image.base, image.base + int(space["size"]) - 1
+    address, size = int(fault.address) & MASK, int(fault.width)
+    low, high = image.base, image.base + int(space.bytes) - 1
     what = {
         FAULT_READ: f"read of {size} bytes at {address:#x}, outside the guest's memory {low:#x}-{high:#x}",
         FAULT_WRITE: f"write of {size} bytes at {address:#x}, outside the guest's memory {low:#x}-{high:#x}",

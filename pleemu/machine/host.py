@@ -46,7 +46,7 @@ from pleemu.observe.events import (
     STATE_SLEEPING,
 )
 from pleemu.observe.journal import record
-from pleemu.observe.statistics import add_running, count_exit, count_pause_exit, finish_run
+from pleemu.observe.statistics import add_running, count_exit, count_pause_exit, finish_run, time_exit
 from pleemu.scheduler.core import pick_next_task, scheduler_tick
 from pleemu.scheduler.records import TASK_DEAD, TASK_INTERRUPTIBLE
 
@@ -117,6 +117,7 @@ def handle_exit(m, p, now):
     vcpu, cpu = m.vcpu[v], m.cpu[v]
     reason = vcpu.exit_reason
     record(m, now, KVM_EXIT, p, v, reason, m.code[cpu.pc].address, 0)
+    count_exit(m, v, reason)
     vcpu.exited_at = now
     if reason == PAUSE_INSTRUCTION:
         count_pause_exit(m, v, cpu.pc, now, now - vcpu.entered_at, cpu.ple_window, m.run[0].run_gap)
@@ -201,7 +202,7 @@ def enter(m, p, now):
     sync_at_entry(m, v)
     record(m, now, KVM_ENTRY, p, v, 0, 0, 0)
     if vcpu.exited_at >= 0:
-        count_exit(m, v, vcpu.exit_reason, now - vcpu.exited_at)
+        time_exit(m, v, vcpu.exit_reason, now - vcpu.exited_at)
     vcpu.ipi_received = 0
     vcpu.entered_at = now
     cpu.ple_window = vcpu.ple_window

@@ -13,7 +13,8 @@ class ExitStatistics:
 
     vm: str
     reason: str  # KVM's name, e.g. PAUSE_INSTRUCTION
-    count: int
+    count: int  # of kvm_exit
+    timed: int  # of those that a kvm_entry followed: what the times are over
     total_ns: int
     min_ns: int
     max_ns: int

@@ -6,13 +6,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numba
 import numpy as np
+from numba.core.config import DISABLE_JIT
 
 from pleemu.errors import GuestFault
 from pleemu.guest import load
 from pleemu.guest.image import Image
 from pleemu.hardware.records import NEVER
-from pleemu.jit import is_compiled
+from pleemu.jit import announce_compilation
 from pleemu.machine import summary
 from pleemu.machine.build import Layout, build
 from pleemu.machine.faults import describe
@@ -27,12 +29,11 @@ PROGRESS_STEPS = 100
 
 
 def prepare(announce: Callable[[str], None]) -> None:
-    """Have the core compiled; ``announce`` is called first if that takes its time.
+    """Have ``announce`` called if the core must be compiled, before that takes its time.
 
     It happens once after an installation or an update; the machine code is kept (see `jit`).
     """
-    if not is_compiled(run_machine):
-        announce("compiling the emulator's core for this machine, once: about 20 s ...")
+    announce_compilation(lambda: announce("compiling the emulator's core for this machine, once: about 20 s ..."))
 
 
 def load_programs(scenario: Scenario) -> dict[Path, Image]:
@@ -57,17 +58,20 @@ def simulate(
     for a guest that cannot be loaded and `GuestFault` for one that its processor stops.
     """
     policy = policy_named(scenario.policy) if policy is None else policy
-    began = time.perf_counter()
     programs = load_programs(scenario) if programs is None else programs
     machine, layout = build(scenario, policy, programs, recording=events is not None)
+    if not DISABLE_JIT:
+        run_machine.compile((numba.typeof(machine),))  # or loads what was compiled before
+    began = time.perf_counter()
     ended = _drive(machine, layout, scenario, events, progress)
+    wall_seconds = time.perf_counter() - began
     return summary.summarise(
         machine,
         layout,
         scenario,
         policy,
         ended="the time is over" if ended != STUCK else _why_stuck(machine),
-        wall_seconds=time.perf_counter() - began,
+        wall_seconds=wall_seconds,
     )
 
 

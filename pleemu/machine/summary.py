@@ -58,15 +58,17 @@ def _exits(machine: Machine, scenario: Scenario) -> tuple[ExitStatistics, ...]:
         for reason, name in EXIT_REASONS.items():
             cells = machine.exits[first : first + vm.vcpus, reason]
             cells = cells[cells["count"] > 0]
+            timed = cells[cells["timed"] > 0]
             if len(cells):
                 rows.append(
                     ExitStatistics(
                         vm=vm.name,
                         reason=name,
                         count=int(np.sum(cells["count"])),
+                        timed=int(np.sum(cells["timed"])),
                         total_ns=_ns(machine, np.sum(cells["total"])),
-                        min_ns=_ns(machine, np.min(cells["min"])),
-                        max_ns=_ns(machine, np.max(cells["max"])),
+                        min_ns=_ns(machine, np.min(timed["least"]) if len(timed) else 0),
+                        max_ns=_ns(machine, np.max(timed["most"], initial=0)),
                     )
                 )
     return tuple(rows)

@@ -12,8 +12,8 @@ JOURNAL = np.dtype(
     align=True,
 )
 
-# Exits of one vCPU for one reason, timed from kvm_exit to kvm_entry.
-EXITS = np.dtype([("count", "i8"), ("total", "i8"), ("min", "i8"), ("max", "i8")], align=True)
+# Exits of one vCPU for one reason; those that have come to an entry are timed, from kvm_exit to kvm_entry.
+EXITS = np.dtype([("count", "i8"), ("timed", "i8"), ("total", "i8"), ("least", "i8"), ("most", "i8")], align=True)
 
 # PAUSE exits in a row: same vCPU, same instruction, at most 1 ms apart. One record is the
 # run that a vCPU is in, others are the longest runs so far.

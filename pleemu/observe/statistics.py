@@ -5,12 +5,18 @@ from pleemu.observe.records import LENGTH_BINS
 
 
 @compiled
-def count_exit(m, v, reason, cycles):
-    """An exit is over: ``cycles`` from kvm_exit to kvm_entry."""
+def count_exit(m, v, reason):
+    """A kvm_exit."""
+    m.exits[v, reason].count += 1
+
+
+@compiled
+def time_exit(m, v, reason, cycles):
+    """The kvm_entry behind it, ``cycles`` later."""
     row = m.exits[v, reason]
-    row.min = cycles if row.count == 0 else min(row.min, cycles)
-    row.max = max(row.max, cycles)
-    row.count += 1
+    row.least = cycles if row.timed == 0 else min(row.least, cycles)
+    row.most = max(row.most, cycles)
+    row.timed += 1
     row.total += cycles
 
 

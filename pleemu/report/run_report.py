@@ -88,7 +88,7 @@ def exit_table(run: Run) -> Grid:
             units.percent(row.total_ns, total_ns),
             units.microseconds(row.min_ns),
             units.microseconds(row.max_ns),
-            units.microseconds(row.total_ns / row.count) if row.count else "-",
+            units.microseconds(row.total_ns / row.timed) if row.timed else "-",
             style="red" if row.reason == "PAUSE_INSTRUCTION" else "",
         )
     if not merged:
@@ -102,8 +102,9 @@ def _merged(run: Run, reason: str) -> ExitStatistics:
         vm="",
         reason=reason,
         count=sum(row.count for row in rows),
+        timed=sum(row.timed for row in rows),
         total_ns=sum(row.total_ns for row in rows),
-        min_ns=min(row.min_ns for row in rows),
+        min_ns=min((row.min_ns for row in rows if row.timed), default=0),
         max_ns=max(row.max_ns for row in rows),
     )
 

@@ -1,3 +1,0 @@
-"""Moved to `pleemu.observe.events`."""
-
-from pleemu.observe.events import *  # noqa: F403
