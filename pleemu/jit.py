@@ -66,7 +66,7 @@ def entry_point(function):
     before = config.CACHE_DIR
     config.CACHE_DIR = str(folder)  # read once, when the decorator runs
     try:
-        return _generate_code_once(njit(cache=True, **_OPTIONS)(function))
+        return _load_code_alone(_generate_code_once(njit(cache=True, **_OPTIONS)(function)))
     finally:
         config.CACHE_DIR = before
 
@@ -110,6 +110,25 @@ def _generate_code_once(entry):
             JITCodeLibrary.finalize, JITCPUCodegen.set_env = finalize, set_env
 
     entry._compiler.compile = compile_once
+    return entry
+
+
+def _load_code_alone(entry):
+    """Have machine code loaded from disk without first importing all that numba can compile.
+
+    That takes half as long as importing numba itself, and code that is compiled needs none of
+    it. Compiling does it on its own.
+    """
+    load = entry._cache.load_overload
+
+    def load_alone(signature, target_context):
+        target_context.refresh = lambda: None
+        try:
+            return load(signature, target_context)
+        finally:
+            del target_context.refresh
+
+    entry._cache.load_overload = load_alone
     return entry
 
 

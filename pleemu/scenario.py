@@ -187,6 +187,7 @@ class Scenario:
     policy: str = text("vanilla", "yield policy; parts are joined with +", check=policy)
     seed: int = integer(1, 0, 2**63 - 1, "seed of all random choices")
     duration_ms: float = number(100.0, 1e-6, 600_000, "time to emulate", unit="ms")
+    start_spread_ms: float = number(0.0, 0, 60_000, "vCPU threads start at random moments within it", unit="ms")
     hardware: Hardware = table(Hardware)
     kvm: Kvm = table(Kvm)
     host: Host = table(Host)
@@ -198,6 +199,11 @@ class Scenario:
     def duration_ns(self) -> int:
         """The time to emulate, in ns."""
         return max(1, round(self.duration_ms * 1_000_000))
+
+    @property
+    def start_spread_ns(self) -> int:
+        """The time within which the vCPU threads start, in ns."""
+        return round(self.start_spread_ms * 1_000_000)
 
     @property
     def online_cpus(self) -> int:

@@ -12,9 +12,9 @@ from attrs import frozen
 from pleemu.errors import ScenarioError
 from pleemu.guest.image import Image
 from pleemu.hardware import isa
-from pleemu.hardware.records import CLOCK, CPU, FAULT, NEVER, PCPU, RESCHEDULING, SPACE
+from pleemu.hardware.records import CLOCK, CPU, FAULT, IDLE, NEVER, PCPU, SPACE
 from pleemu.hypervisor.records import COST, KVM, RESUME_ENTER, VCPU, VM
-from pleemu.machine.state import RUN, Machine
+from pleemu.machine.state import BIRTH, RUN, Machine
 from pleemu.observe.events import EVENT, EXIT_REASON_LIMIT
 from pleemu.observe.journal import SEED
 from pleemu.observe.records import BOOST, BOOST_CLASSES, EXITS, JOURNAL, LENGTH_BINS, PAUSE_RUN, RUN_GAP_NS
@@ -29,6 +29,9 @@ INTERRUPT_STACK = 2048  # bytes; for interrupts that come at CPL 3
 EVENT_BUFFER = 1 << 15
 RUNS_KEPT = 16
 COLUMNS = 240  # of the timeline
+
+# Uses of `seed_of`.
+GUEST_SEED, START_TIME = range(2)
 
 # Proposed: the microcode of an interrupt delivery or an IRETQ takes some tens of cycles.
 DELIVERY_CYCLES = 60
@@ -89,6 +92,7 @@ def build(
         boost=np.zeros((len(scenario.vm), len(BOOST_CLASSES)), BOOST).view(np.recarray),
         pause_columns=np.zeros((vcpus, COLUMNS), np.int64),
         running_columns=np.zeros((vcpus, COLUMNS), np.int64),
+        births=_births(scenario, layout),
         run=records(1, RUN),
     )
     khz = scenario.hardware.core_rate_khz
@@ -99,6 +103,7 @@ def build(
     machine.journal.recording = recording
     machine.journal.column_cycles = -(-until // COLUMNS)
     machine.run.until = until
+    machine.run.next_birth = machine.births.cycle[0]
     machine.run.run_gap = cycles_of(scenario, RUN_GAP_NS)
     machine.run.tick_hz = scenario.host.hz
     machine.run.room = EVENT_BUFFER if recording else 0
@@ -113,10 +118,10 @@ def cycles_of(scenario: Scenario, ns: int) -> int:
     return -(-ns * scenario.hardware.core_rate_khz // 1_000_000)
 
 
-def seed_of(seed: int, vm: int, vcpu: int) -> int:
-    """Return the seed that vCPU ``vcpu`` of VM ``vm`` gets: never 0, independent of all others (SplitMix64)."""
+def seed_of(seed: int, vm: int, vcpu: int, use: int = GUEST_SEED) -> int:
+    """Return the random number of vCPU ``vcpu`` of VM ``vm`` for a use: never 0, independent of all others (SplitMix64)."""
     mask = (1 << 64) - 1
-    state = (seed * 0x9E3779B97F4A7C15 + (vm << 32) + vcpu + 1) & mask
+    state = (seed * 0x9E3779B97F4A7C15 + (use << 60) + (vm << 32) + vcpu + 1) & mask
     for factor, shift in ((0xBF58476D1CE4E5B9, 30), (0x94D049BB133111EB, 27), (0x9E3779B97F4A7C15, 31)):
         state = ((state ^ (state >> shift)) * factor) & mask
     return state ^ (state >> 31) or 1
@@ -178,12 +183,25 @@ def _spaces(scenario: Scenario, layout: Layout) -> tuple[Any, Any, Any, Any]:
 
 def _pcpus(scenario: Scenario) -> Any:
     pcpus = records(scenario.hardware.pcpus, PCPU)
-    pcpus.phase = RESCHEDULING
+    pcpus.phase = IDLE
     pcpus.vcpu = pcpus.hint_vcpu = -1
-    pcpus.interrupt_at = NEVER
+    pcpus.cycle = pcpus.interrupt_at = NEVER
     pcpus.ticks = 1
     pcpus.next_tick = scenario.hardware.core_rate_khz * 1000 // scenario.host.hz
     return pcpus
+
+
+def _births(scenario: Scenario, layout: Layout) -> Any:
+    """When each vCPU's thread starts; at once, in order, unless the scenario spreads them."""
+    spread = cycles_of(scenario, scenario.start_spread_ns)
+    starts = sorted(
+        (seed_of(scenario.seed, number, index, START_TIME) % (spread + 1), first + index)
+        for number, (vm, first) in enumerate(zip(scenario.vm, layout.first_vcpu, strict=True))
+        for index in range(vm.vcpus)
+    )
+    births = records(len(starts), BIRTH)
+    births[:] = starts
+    return births
 
 
 def _tunables(scenario: Scenario, policy: Policy) -> Any:

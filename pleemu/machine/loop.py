@@ -12,8 +12,9 @@ in the records, so calling it again goes on.
 """
 
 from pleemu.handle import pointer_to
+from pleemu.hardware.clock import cycles_to_ns
 from pleemu.hardware.execute import execute
-from pleemu.hardware.interrupts import deliver, deliverable, take_over_posted
+from pleemu.hardware.interrupts import deliver, deliverable, send_host_interrupt, take_over_posted
 from pleemu.hardware.isa import PROBE_OPERATION_DONE
 from pleemu.hardware.records import GUEST, IDLE, NEVER, NO_FAULT
 from pleemu.hardware.why import ENDED, HLT_EXIT, PAUSE_EXIT, PROBED, WRMSR_EXIT
@@ -31,11 +32,6 @@ FINISHED, STUCK, FAULT, BUFFER_FULL, PROGRESS = range(5)
 def run_machine(machine):
     """Begin at cycle 0 or go on, until the end or until Python is wanted; return why."""
     m = pointer_to(machine)
-    run = m.run[0]
-    if run.started == 0:
-        run.started = 1
-        for v in range(m.task.shape[0]):
-            wake_up_new_task(m, m.task[v].cpu, v, 0)
     why = advance(m)
     if why == FINISHED or why == STUCK:
         leave_open_intervals(m)
@@ -51,6 +47,9 @@ def advance(m):
             return BUFFER_FULL
         p, limit, limit_p = earliest_two(m)
         now = m.pcpu[p].cycle
+        if run.next_birth <= now and run.next_birth < run.until:
+            start_thread(m)
+            continue
         if now >= run.until:
             return STUCK if now == NEVER else FINISHED
         if now >= run.progress:
@@ -58,13 +57,27 @@ def advance(m):
         phase = m.pcpu[p].phase
         if phase == GUEST:
             # Equal cycles: the pCPU with the smaller number comes first.
-            guest_step(m, p, limit + 1 if p < limit_p else limit, limit)
+            guest_step(m, p, limit + 1 if p < limit_p else limit, min(limit, run.next_birth))
         elif phase == IDLE:
             wake_from_idle(m, p)
         else:
             host_step(m, p)
         if m.fault[0].kind != NO_FAULT:
             return FAULT
+
+
+@compiled
+def start_thread(m):
+    """The next vCPU's thread comes into being on its pCPU."""
+    run = m.run[0]
+    now = run.next_birth
+    v = m.births[run.started].vcpu
+    p = m.task[v].cpu
+    wake_up_new_task(m, p, v, cycles_to_ns(m.clock[0], now))
+    if m.rq[p].need_resched == 1:
+        send_host_interrupt(m, p, now + m.cost[0].ipi)
+    run.started += 1
+    run.next_birth = m.births[run.started].cycle if run.started < m.births.shape[0] else NEVER
 
 
 @compiled

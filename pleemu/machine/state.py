@@ -7,9 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+BIRTH = np.dtype([("cycle", "i8"), ("vcpu", "i8")], align=True)
+
 RUN = np.dtype(
     [
-        ("started", "i8"),     # 1: the vCPUs' threads exist
+        ("started", "i8"),     # threads of vCPUs that exist so far, in the order of `births`
+        ("next_birth", "i8"),  # cycle at which the next one starts, NEVER if there is none
         ("until", "i8"),       # the run ends at this cycle
         ("run_gap", "i8"),     # cycles between PAUSE exits that still belong together
         ("tick_hz", "i8"),
@@ -56,4 +59,5 @@ class Machine(NamedTuple):
     pause_columns: np.ndarray  # [v, column]
     running_columns: np.ndarray  # [v, column]
     # the run
+    births: np.recarray  # [v] when the threads of the vCPUs start, in order
     run: np.recarray  # [1]
