@@ -12,8 +12,8 @@
 
 .include "pleemu.inc"
 
-.set HOLD, 8400                         # cycles: 4 us at 2.1 GHz
-.set THINK, 0x1ffff                     # at most: 62 us
+.set HOLD, 4200                         # cycles: 2 us at 2.1 GHz
+.set THINK, 0x3ffff                     # at most: 125 us
 
 .set LOCKED, 0x1
 .set PENDING, 0x100

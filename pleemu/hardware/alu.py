@@ -23,16 +23,16 @@ from pleemu.hardware.isa import (
     OP_XOR,
 )
 from pleemu.hardware.memory import mask_of, sign_extend
-from pleemu.jit import compiled
+from pleemu.jit import compiled, inlined
 
 
-@compiled
+@inlined
 def read_register(registers, kind, number):
     """Value of a register operand; only its low bytes count."""
     return registers[number] >> 8 if kind == HIGH else registers[number]
 
 
-@compiled
+@inlined
 def write_register(registers, kind, number, size, value):
     """Write a register operand: 4 bytes clear the upper half, 1 and 2 leave the rest (SDM 1 3.4.1.1)."""
     if size == 8:
@@ -47,6 +47,21 @@ def write_register(registers, kind, number, size, value):
 
 
 @compiled
+def add(cpu, a, b, size):
+    """a + b, with flags set."""
+    result = a + b
+    flags.set_result(cpu, result, (a & b) | ((a | b) & ~result), size)
+    return result
+
+
+@compiled
+def compare(cpu, a, b, size):
+    """Set the flags of a - b."""
+    result = a - b
+    flags.set_result(cpu, result, (~a & b) | (~(a ^ b) & result), size)
+
+
+@inlined
 def arithmetic(cpu, op, a, b, size):
     """add, adc, sub, sbb, cmp, and, or, xor, test, inc, dec, neg: the result, with flags set."""
     if op == OP_CMP or op == OP_SUB or op == OP_SBB:

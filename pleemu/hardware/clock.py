@@ -4,7 +4,7 @@ Everything in a machine happens at an integer core cycle. The TSC and the schedu
 nanoseconds are exact integer functions of it, rounded down, monotone, without overflow.
 """
 
-from pleemu.jit import compiled
+from pleemu.jit import compiled, inlined
 
 
 @compiled
@@ -14,7 +14,7 @@ def cycles_to_ns(clock, cycles):
     return cycles // khz * 1_000_000 + cycles % khz * 1_000_000 // khz
 
 
-@compiled
+@inlined
 def cycles_to_tsc(clock, cycles):
     """Core cycles since the start -> TSC ticks."""
     if clock.tsc_khz == clock.core_khz:

@@ -11,7 +11,7 @@ So an addition costs a few operations, and the branch after it reads only what i
 """
 
 from pleemu.hardware.memory import sign_extend
-from pleemu.jit import compiled
+from pleemu.jit import compiled, inlined
 
 CF, PF, AF, ZF, SF, IF, OF = 1 << 0, 1 << 2, 1 << 4, 1 << 6, 1 << 7, 1 << 9, 1 << 11
 RFLAGS_FIXED = 1 << 1
@@ -21,14 +21,14 @@ SECOND = 1 << 62
 TOP_TWO = TOP | SECOND
 
 
-@compiled
+@inlined
 def set_result(cpu, result, carries, size):
     """Flags of an addition or subtraction: ``carries`` has the carry out of each bit."""
     cpu.flag_result = sign_extend(result, size)
     cpu.flag_carry = ((carries << (64 - size * 8)) & TOP_TWO) | (carries & 8)
 
 
-@compiled
+@inlined
 def set_logic(cpu, result, size):
     """Flags of and, or, xor, test: CF = OF = 0 (AF is undefined: 0)."""
     cpu.flag_result = sign_extend(result, size)
@@ -42,45 +42,45 @@ def set_shift(cpu, result, carry, overflow, size):
     cpu.flag_carry = carry_bits(carry, overflow)
 
 
-@compiled
+@inlined
 def carry_bits(carry, overflow):
     """`flag_carry` with CF and OF given as 0 or 1."""
     return (TOP if carry else 0) | (SECOND if carry != overflow else 0)
 
 
-@compiled
+@inlined
 def carry(cpu):
     """CF as 0 or 1."""
     return 1 if cpu.flag_carry < 0 else 0
 
 
-@compiled
+@inlined
 def overflow(cpu):
     """OF as 0 or 1."""
     return ((cpu.flag_carry >> 63) ^ (cpu.flag_carry >> 62)) & 1
 
 
-@compiled
+@inlined
 def sign(cpu):
     """SF as 0 or 1."""
     return ((cpu.flag_result >> 63) ^ cpu.flag_carry) & 1
 
 
-@compiled
+@inlined
 def parity(cpu):
     """PF as 0 or 1: 1 if the low byte of the result has an even number of ones."""
     low = cpu.flag_result ^ (cpu.flag_result >> 4)
     return ((0x9669 >> (low & 15)) ^ (cpu.flag_carry >> 1)) & 1
 
 
-@compiled
+@inlined
 def set_carry(cpu, value):
     """Change CF alone (bt and kin; inc and dec put the old one back)."""
     if carry(cpu) != value:
         cpu.flag_carry ^= TOP_TWO
 
 
-@compiled
+@inlined
 def condition(cpu, code):
     """Evaluate a condition code (SDM 1 appendix B)."""
     kind = code >> 1

@@ -116,6 +116,11 @@ PROBES = (
 ) = range(6)
 COST_CLASSES = 6
 
+# Forms that make up nearly all of a spin loop; 4 and 8 bytes wide. 0: the general way.
+QUICK_JCC, QUICK_JMP, QUICK_PAUSE, QUICK_NOP, QUICK_MOVE, QUICK_CONSTANT, QUICK_LOAD, QUICK_ALU, QUICK_ALU_CONSTANT = (
+    range(1, 10)
+)
+
 INSTRUCTION = np.dtype(
     [
         ("op", "i8"),
@@ -141,6 +146,7 @@ INSTRUCTION = np.dtype(
         ("writes", "i8"),       # 1: writes the memory operand
         ("bit_string", "i8"),   # 1: bt and kin with memory and a register offset: beyond the operand
         ("ordered", "i8"),      # 1: others can see it, or it sees others
+        ("quick", "i8"),        # one of QUICK_*: a common form that needs no general operands
         ("displacement", "i8"),
         ("immediate", "i8"),
         ("address", "i8"),      # RIP of the instruction, as a signed 64-bit number
@@ -167,3 +173,19 @@ def prepare(table: np.recarray, cycles: tuple[int, ...]) -> None:
     table.bit_string = to_memory & np.isin(table.op, _BIT_TESTS) & (table.src_kind == REGISTER)
     visible = np.isin(table.op, (*_STACK, OP_PROBE)) & ~((table.op == OP_PROBE) & (table.probe == PROBE_WORK))
     table.ordered = in_memory | visible
+    table.quick = _quick(table)
+
+
+def _quick(table: np.recarray) -> np.ndarray:
+    quick = np.zeros(len(table), np.int64)
+    for op, form in ((OP_JCC, QUICK_JCC), (OP_JMP, QUICK_JMP), (OP_PAUSE, QUICK_PAUSE), (OP_NOP, QUICK_NOP)):
+        quick[(table.op == op) & ((table.target >= 0) | (op in (OP_PAUSE, OP_NOP)))] = form
+    to_register = (table.dst_kind == REGISTER) & (table.width >= 4)
+    arithmetic = to_register & (table.op >= OP_ADD) & (table.op <= OP_NEG)
+    moves = to_register & (table.op == OP_MOV)
+    quick[moves & (table.src_kind == REGISTER)] = QUICK_MOVE
+    quick[moves & (table.src_kind == IMMEDIATE)] = QUICK_CONSTANT
+    quick[moves & (table.src_kind == MEMORY)] = QUICK_LOAD
+    quick[arithmetic & np.isin(table.src_kind, (REGISTER, NONE))] = QUICK_ALU
+    quick[arithmetic & (table.src_kind == IMMEDIATE)] = QUICK_ALU_CONSTANT
+    return quick

@@ -5,16 +5,16 @@ indexes the array: addresses wrap around at 2^64 as the processor's do, and what
 lie wholly inside the space has no offset.
 """
 
-from pleemu.jit import compiled
+from pleemu.jit import inlined
 
 
-@compiled
+@inlined
 def mask_of(size):
     """Bits of an operand of ``size`` bytes."""
     return -1 if size == 8 else (1 << (size * 8)) - 1
 
 
-@compiled
+@inlined
 def sign_extend(value, size):
     """The low ``size`` bytes of ``value`` as a signed number."""
     if size == 8:
@@ -23,14 +23,14 @@ def sign_extend(value, size):
     return ((value & mask_of(size)) ^ sign) - sign
 
 
-@compiled
+@inlined
 def readable(space, address, size):
     """Offset of ``size`` bytes at ``address``, or -1."""
     offset = address - space.start
     return offset if 0 <= offset <= space.bytes - size else -1
 
 
-@compiled
+@inlined
 def load(memory, first_word, offset, size):
     """Read ``size`` bytes at ``offset``, zero-extended (8 bytes: as they are)."""
     word = first_word + (offset >> 3)
@@ -43,7 +43,7 @@ def load(memory, first_word, offset, size):
     return (low | (memory[word + 1] << (64 - shift))) & mask_of(size)
 
 
-@compiled
+@inlined
 def store(memory, first_word, offset, size, value):
     """Write the low ``size`` bytes of ``value`` at ``offset``."""
     word = first_word + (offset >> 3)

@@ -1,11 +1,12 @@
 """Pause-loop exiting of VMX (SDM 3C 25.1.3, and 24.6.13 for PLE_Gap and PLE_Window).
 
-A PAUSE at CPL 0 starts a loop if it is the first since the VM entry or comes more than
+With the control "PAUSE exiting" every PAUSE exits. Without it, and with "PAUSE-loop exiting":
+a PAUSE at CPL 0 starts a loop if it is the first since the VM entry or comes more than
 PLE_Gap after the previous one; otherwise it exits if the loop is older than PLE_Window.
 Both comparisons are strict. PAUSEs at CPL 3 are not seen at all.
 """
 
-from pleemu.jit import compiled
+from pleemu.jit import compiled, inlined
 
 
 @compiled
@@ -14,9 +15,11 @@ def arm(cpu):
     cpu.pause_armed = 1
 
 
-@compiled
+@inlined
 def pause_exits(cpu, tsc):
     """Decide on a PAUSE at TSC time ``tsc``, and remember it; True means VM exit."""
+    if cpu.pause_exiting == 1:
+        return True
     if cpu.ple == 0 or cpu.cpl > 0:
         return False
     if cpu.pause_armed == 1 or tsc - cpu.last_pause_tsc > cpu.ple_gap:

@@ -66,7 +66,8 @@ CPU = np.dtype(
         ("pir", "i8", (4,)),     # posted-interrupt requests (SDM 3 29.6), also used without APICv
         ("pir_at", "i8"),        # when the notification arrives, NEVER if there is none
         # VMCS fields of pause-loop exiting, and what the processor remembers (SDM 3C 25.1.3)
-        ("ple", "i8"),           # PAUSE-loop exiting control
+        ("pause_exiting", "i8"),  # "PAUSE exiting" control: every PAUSE exits
+        ("ple", "i8"),           # "PAUSE-loop exiting" control
         ("ple_gap", "i8"),       # TSC ticks
         ("ple_window", "i8"),    # TSC ticks
         ("pause_armed", "i8"),   # 1: no PAUSE at CPL 0 since the latest VM entry

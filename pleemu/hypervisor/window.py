@@ -26,7 +26,9 @@ def grown(value, base, modifier, maximum):
     """__grow_ple_window: modifier < 1 resets, < base multiplies, otherwise adds."""
     if modifier < 1:
         return base
-    return min(value * modifier if modifier < base else value + modifier, maximum)
+    if modifier < base:  # the kernel multiplies in 64 unsigned bits
+        return maximum if value > maximum // modifier else value * modifier
+    return min(value + modifier, maximum)
 
 
 @compiled
