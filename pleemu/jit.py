@@ -15,7 +15,9 @@ import os
 import platform
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numba
 from numba import config, njit
@@ -143,7 +145,13 @@ def _load_code_alone(entry):
 _USED_OF_LIBRARY = ("finalize", "_get_module_for_linking", "_ensure_finalized", "add_linking_library")
 
 
-def announce_compilation(announce):
+def make_ready(function: Any, *arguments: Any) -> None:
+    """Compile an entry point for such arguments, or load what was compiled before."""
+    if isinstance(function, Dispatcher):
+        function.compile(tuple(numba.typeof(argument) for argument in arguments))
+
+
+def announce_compilation(announce: Callable[[], None]) -> None:
     """Have ``announce()`` called when an entry point must be compiled, before that takes its time."""
     global _announce
     _announce = announce

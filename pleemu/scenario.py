@@ -84,6 +84,7 @@ class Host:
     online_cpus: int | None = integer(
         None, 1, 8192, "CPUs that scale the CFS tunables by 1+floor(log2(min(n,8)))", none="hardware.pcpus"
     )
+    start_spread_ms: float = number(0.0, 0, 60_000, "vCPU threads start at random moments within it", unit="ms")
 
 
 def _cost(default: int, help: str, origin: str, *, low: int = 0) -> Any:
@@ -187,7 +188,6 @@ class Scenario:
     policy: str = text("vanilla", "yield policy; parts are joined with +", check=policy)
     seed: int = integer(1, 0, 2**63 - 1, "seed of all random choices")
     duration_ms: float = number(100.0, 1e-6, 600_000, "time to emulate", unit="ms")
-    start_spread_ms: float = number(0.0, 0, 60_000, "vCPU threads start at random moments within it", unit="ms")
     hardware: Hardware = table(Hardware)
     kvm: Kvm = table(Kvm)
     host: Host = table(Host)
@@ -203,7 +203,7 @@ class Scenario:
     @property
     def start_spread_ns(self) -> int:
         """The time within which the vCPU threads start, in ns."""
-        return round(self.start_spread_ms * 1_000_000)
+        return round(self.host.start_spread_ms * 1_000_000)
 
     @property
     def online_cpus(self) -> int:

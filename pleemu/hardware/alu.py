@@ -48,7 +48,7 @@ def write_register(registers, kind, number, size, value):
 
 @compiled
 def add(cpu, a, b, size):
-    """a + b, with flags set."""
+    """A + b, with flags set."""
     result = a + b
     flags.set_result(cpu, result, (a & b) | ((a | b) & ~result), size)
     return result

@@ -119,7 +119,7 @@ def cycles_of(scenario: Scenario, ns: int) -> int:
 
 
 def seed_of(seed: int, vm: int, vcpu: int, use: int = GUEST_SEED) -> int:
-    """Return the random number of vCPU ``vcpu`` of VM ``vm`` for a use: never 0, independent of all others (SplitMix64)."""
+    """Return a vCPU's random number for one use: never 0, independent of all others (SplitMix64)."""
     mask = (1 << 64) - 1
     state = (seed * 0x9E3779B97F4A7C15 + (use << 60) + (vm << 32) + vcpu + 1) & mask
     for factor, shift in ((0xBF58476D1CE4E5B9, 30), (0x94D049BB133111EB, 27), (0x9E3779B97F4A7C15, 31)):

@@ -34,7 +34,7 @@ def describe(machine: Machine, layout: Layout, scenario: Scenario) -> str:
     what = {
         FAULT_READ: f"read of {size} bytes at {address:#x}, outside the guest's memory {low:#x}-{high:#x}",
         FAULT_WRITE: f"write of {size} bytes at {address:#x}, outside the guest's memory {low:#x}-{high:#x}",
-        FAULT_READONLY: f"write of {size} bytes at {address:#x} ({image.symbol_at(address)}): code and constants are read-only",
+        FAULT_READONLY: f"write of {size} bytes at {address:#x} ({image.symbol_at(address)}), which is read-only",
         FAULT_JUMP: f"jump to {address:#x}, where no instruction begins",
         FAULT_UNSUPPORTED: f"execution ran on to {address:#x}, where no instruction begins",
         FAULT_PRIVILEGE: "privileged instruction at CPL 3",

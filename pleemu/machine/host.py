@@ -32,7 +32,6 @@ from pleemu.hypervisor.records import RESUME_ENTER, RESUME_HALT, RESUME_SPIN
 from pleemu.hypervisor.window import grow_ple_window
 from pleemu.jit import compiled
 from pleemu.observe.events import (
-    EXTERNAL_INTERRUPT,
     HLT,
     KVM_ENTRY,
     KVM_EXIT,
@@ -105,7 +104,9 @@ def set_next_tick(m, p, now):
     hertz = m.clock[0].core_khz * 1000
     while pcpu.next_tick <= now:
         pcpu.ticks += 1
-        pcpu.next_tick = pcpu.ticks // m.run[0].tick_hz * hertz + pcpu.ticks % m.run[0].tick_hz * hertz // m.run[0].tick_hz
+        pcpu.next_tick = (
+            pcpu.ticks // m.run[0].tick_hz * hertz + pcpu.ticks % m.run[0].tick_hz * hertz // m.run[0].tick_hz
+        )
 
 
 @compiled

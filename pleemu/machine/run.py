@@ -6,15 +6,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numba
 import numpy as np
-from numba.core.config import DISABLE_JIT
 
 from pleemu.errors import GuestFault
 from pleemu.guest import load
 from pleemu.guest.image import Image
 from pleemu.hardware.records import NEVER
-from pleemu.jit import announce_compilation
+from pleemu.jit import announce_compilation, make_ready
 from pleemu.machine import summary
 from pleemu.machine.build import Layout, build
 from pleemu.machine.faults import describe
@@ -60,8 +58,7 @@ def simulate(
     policy = policy_named(scenario.policy) if policy is None else policy
     programs = load_programs(scenario) if programs is None else programs
     machine, layout = build(scenario, policy, programs, recording=events is not None)
-    if not DISABLE_JIT:
-        run_machine.compile((numba.typeof(machine),))  # or loads what was compiled before
+    make_ready(run_machine, machine)
     began = time.perf_counter()
     ended = _drive(machine, layout, scenario, events, progress)
     wall_seconds = time.perf_counter() - began
@@ -107,6 +104,6 @@ def _why_stuck(machine: Machine) -> str:
     halted = int(np.sum(machine.vcpu.on_wait_queue))
     if halted == 0:
         return "all vCPUs have returned from guest_main"
-    return f"nothing can happen any more: {halted} of {len(machine.vcpu)} vCPUs are halted and nobody is left to wake them"
-
-
+    return (
+        f"nothing can happen any more: {halted} of {len(machine.vcpu)} vCPUs are halted and nobody is left to wake them"
+    )

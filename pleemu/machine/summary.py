@@ -131,7 +131,7 @@ def _vms(machine: Machine, scenario: Scenario) -> tuple[VmResult, ...]:
     rows = []
     for number, vm in enumerate(scenario.vm):
         first = int(machine.vm[number].first_vcpu)
-        vcpus = machine.vcpu[first : first + vm.vcpus]
+        vcpus: Any = machine.vcpu[first : first + vm.vcpus]
         rows.append(
             VmResult(
                 name=vm.name,
@@ -152,5 +152,3 @@ def _timeline(machine: Machine, scenario: Scenario) -> Timeline:
         running=tuple(tuple(row) for row in (machine.running_columns / width).tolist()),
         pause_exits=tuple(tuple(row) for row in machine.pause_columns.tolist()),
     )
-
-

@@ -56,7 +56,7 @@ def sched_slice(m, q, task):
 
 @compiled
 def place_entity(m, q, task, initial):
-    """Give a new task a debt of one slice (START_DEBIT), a sleeper a credit of half a latency (GENTLE_FAIR_SLEEPERS)."""
+    """Give a new task a debt of a slice (START_DEBIT), a sleeper half a latency of credit (GENTLE_FAIR_SLEEPERS)."""
     se = m.task[task]
     vruntime = m.rq[q].min_vruntime
     if initial:
