@@ -99,6 +99,20 @@ def arithmetic(cpu, op, a, b, size):
 
 
 @compiled
+def multiply(cpu, a, b, size):
+    """imul of two sign-extended operands: CF = OF = the product does not fit (the others are undefined)."""
+    result = a * b
+    if size < 8:
+        lost = result != sign_extend(result, size)
+    elif a == 0 or a == -1:
+        lost = a == -1 and b == flags.TOP
+    else:
+        lost = result // a != b or result % a != 0
+    flags.set_shift(cpu, result, 1 if lost else 0, 1 if lost else 0, size)
+    return result
+
+
+@compiled
 def shift(cpu, op, a, count, size):
     """shl, shr, sar by ``count`` modulo 32 (64 for 8 bytes); a count of 0 leaves the flags alone.
 

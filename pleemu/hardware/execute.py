@@ -9,7 +9,7 @@ the work is cut into calls, never what happens.
 
 from pleemu.hardware import flags
 from pleemu.hardware import isa as OP
-from pleemu.hardware.alu import add, arithmetic, bit_operation, compare, read_register, shift, write_register
+from pleemu.hardware.alu import add, arithmetic, bit_operation, compare, multiply, read_register, shift, write_register
 from pleemu.hardware.clock import cycles_to_tsc
 from pleemu.hardware.interrupts import set_fault
 from pleemu.hardware.isa import IMMEDIATE, MEMORY, NONE, PROBE_WORK, RAX, RDX, REGISTER, RSP
@@ -173,7 +173,7 @@ def execute(m, v, now, ordered_until, free_until):
             result = bit_operation(cpu, op, a, b, size)
             write = op != OP.OP_BT
         elif op == OP.OP_IMUL:
-            result = sign_extend(a, size) * sign_extend(b, size)
+            result = multiply(cpu, sign_extend(a, size), sign_extend(b, size), size)
             write = True
         elif op == OP.OP_SETCC:
             result = 1 if flags.condition(cpu, i.condition) else 0

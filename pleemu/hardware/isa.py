@@ -164,6 +164,8 @@ _BIT_TESTS = (OP_BT, OP_BTS, OP_BTR, OP_BTC)
 def prepare(table: np.recarray, cycles: tuple[int, ...]) -> None:
     """Fill in the derived fields of an instruction table, given the cycles of each cost class."""
     in_memory = ((table.dst_kind == MEMORY) | (table.src_kind == MEMORY)) & (table.op != OP_LEA)
+    # POP computes its address with RSP already incremented (SDM 2 POP).
+    table.displacement += 8 * ((table.op == OP_POP) & (table.dst_kind == MEMORY) & (table.base_register == RSP))
     table.cycles = np.asarray(cycles, np.int64)[table.cost_class]
     table.access_size = np.where(in_memory, np.where(table.src_kind == MEMORY, table.src_width, table.width), 0)
     exchanges = (table.op == OP_XCHG) & in_memory

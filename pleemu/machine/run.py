@@ -11,7 +11,6 @@ import numpy as np
 from pleemu.errors import GuestFault
 from pleemu.guest import load
 from pleemu.guest.image import Image
-from pleemu.hardware.records import NEVER
 from pleemu.jit import announce_compilation, make_ready
 from pleemu.machine import summary
 from pleemu.machine.build import Layout, build
@@ -23,7 +22,9 @@ from pleemu.policy import Policy
 from pleemu.policy import policy as policy_named
 from pleemu.scenario import Scenario
 
+# How often the loop returns to Python, for progress and for an interrupt from the keyboard.
 PROGRESS_STEPS = 100
+LONGEST_STEP_CYCLES = 50_000_000
 
 
 def prepare(announce: Callable[[str], None]) -> None:
@@ -82,7 +83,7 @@ def _drive(
     """Call the loop until it is through; returns why it ended."""
     journal, run = machine.journal[0], machine.run[0]
     until = int(run.until)
-    step = -(-until // PROGRESS_STEPS) if progress else NEVER
+    step = min(-(-until // PROGRESS_STEPS), LONGEST_STEP_CYCLES)
     with np.errstate(over="ignore"):  # plain Python wraps around silently, too
         run.progress = step
         while True:
@@ -92,8 +93,9 @@ def _drive(
                 journal.recorded = 0
             if why == FAULT:
                 raise GuestFault(describe(machine, layout, scenario))
-            if why == PROGRESS and progress is not None:
-                progress(scenario.duration_ns * int(run.progress) // until, scenario.duration_ns)
+            if why == PROGRESS:
+                if progress is not None:
+                    progress(scenario.duration_ns * int(run.progress) // until, scenario.duration_ns)
                 run.progress += step
             elif why != BUFFER_FULL:
                 return int(why)
