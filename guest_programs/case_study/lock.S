@@ -5,23 +5,14 @@
 .include "spin_lock.inc"
 
 .set HOLD, 420000               # cycles: 200 us at 2.1 GHz
-.set THINK, 0x1ffff             # at most: 62 us, at random
+.set THINK, 0x1ffff             # at most: 62 us
 
 .text
 .globl guest_main
 guest_main:
-    mov r12, rdx                # state of the random numbers
+    mov r12, rdx                # the seed
     lea rbx, [rip + lock]
-again:
-    spin_lock rbx
-    work HOLD
-    spin_unlock rbx
-    operation_done
-    random r12, rax
-    mov rax, r12
-    and eax, THINK
-    work rax
-    jmp again
+    lock_loop rbx, HOLD, THINK
 
 .data
 .balign 64

@@ -31,15 +31,7 @@ sleeper:
     jmp sleeper
 
 locker:
-    spin_lock rbx
-    work HOLD
-    spin_unlock rbx
-    operation_done
-    random r12, rax
-    mov rax, r12
-    and eax, THINK
-    work rax
-    jmp locker
+    lock_loop rbx, HOLD, THINK
 
 waker:
     random r12, rax

@@ -100,7 +100,7 @@ def arithmetic(cpu, op, a, b, size):
 
 @compiled
 def multiply(cpu, a, b, size):
-    """imul of two sign-extended operands: CF = OF = the product does not fit (the others are undefined)."""
+    """Imul of two sign-extended operands: CF = OF = the product does not fit (the others are undefined)."""
     result = a * b
     if size < 8:
         lost = result != sign_extend(result, size)

@@ -19,7 +19,8 @@ from pleemu.hardware.isa import PROBE_OPERATION_DONE
 from pleemu.hardware.records import GUEST, IDLE, NEVER, NO_FAULT
 from pleemu.hardware.why import ENDED, HLT_EXIT, PAUSE_EXIT, PROBED, WRMSR_EXIT
 from pleemu.jit import compiled, entry_point
-from pleemu.machine.host import begin_exit, end_thread, host_step, leave_open_intervals, wake_from_idle
+from pleemu.machine.host import begin_exit, end_thread, host_step, leave_open_intervals
+from pleemu.machine.switch import wake_from_idle
 from pleemu.observe.events import EXTERNAL_INTERRUPT, HLT, MSR_WRITE, PAUSE_INSTRUCTION, PROBE
 from pleemu.observe.journal import record
 from pleemu.scheduler.core import wake_up_new_task
