@@ -1,0 +1,22 @@
+# Ten instructions: loads, arithmetic, stores, a branch.
+
+.globl guest_main
+guest_main:
+    lea rbx, [rip + data]
+    mov ecx, 2000000000
+1:  mov rax, [rbx]
+    add rax, 7
+    mov [rbx], rax
+    mov rdx, [rbx + 8]
+    xor rdx, rax
+    mov [rbx + 8], rdx
+    lea rsi, [rax + rdx]
+    and esi, 63
+    dec ecx
+    jne 1b
+    ret
+
+.data
+.balign 64
+data:
+    .quad 0, 0
