@@ -8,8 +8,8 @@
 .set LOCKERS, 2                         # vCPUs that share the lock
 .set HOLD, 420000                       # cycles: 200 us at 2.1 GHz
 .set THINK, 0x1ffff                     # at most: 62 us
-.set CHORE, 1050000                     # what a woken vCPU does: 500 us
-.set REST, 0x7fffff                     # at most, between two rounds of IPIs: 4 ms
+.set CHORE, 630000                      # what a woken vCPU does: 300 us
+.set REST, 0x3fffff                     # at most, between two rounds of IPIs: 2 ms
 
 .text
 .globl guest_main
