@@ -16,6 +16,9 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +65,30 @@ def _one_for_all_constants(function):
 def callable_alone(function):
     """Return a function of a numba room in a form that Python may call, for tests."""
     python_function = getattr(function, "py_func", function)
-    return njit(**_OPTIONS)(python_function)
+    alone = njit(**_OPTIONS)(python_function)
+    if isinstance(alone, Dispatcher):
+        alone._compiler.compile = _arithmetic_that_wraps(alone._compiler.compile)
+    return alone
+
+
+def _arithmetic_that_wraps(compile_function):
+    """Have 64-bit sums and products wrap around at 2^64, as a processor's and NumPy's do.
+
+    numba marks them `nsw`, which tells LLVM that no overflow ever happens: it may then take
+    ``a * b // a == b`` as true, or leave out the check of an address that has wrapped around.
+    """
+
+    def compile_wrapping(arguments, return_type):
+        with ExitStack() as restored:
+            for module in (import_module(name) for name in _ARITHMETIC if find_spec(name)):
+                restored.callback(setattr, module, "_int_arith_flags", module._int_arith_flags)
+                module._int_arith_flags = lambda _: []
+            return compile_function(arguments, return_type)
+
+    return compile_wrapping
+
+
+_ARITHMETIC = ("numba.cpython.numbers", "numba.np.math.numbers")  # by version one of them, or both
 
 
 def entry_point(function):
@@ -91,7 +117,7 @@ def _generate_code_once(entry):
     """
     if not isinstance(entry, Dispatcher):
         return entry
-    compile_entry = entry._compiler.compile
+    compile_entry = _arithmetic_that_wraps(entry._compiler.compile)
     can_delay = all(hasattr(JITCodeLibrary, name) for name in _USED_OF_LIBRARY)
 
     def compile_once(arguments, return_type):

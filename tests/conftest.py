@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import settings
+
+# Where NumPy computes what the compiled core would, 64-bit numbers wrap around as silently.
+np.seterr(over="ignore")
 
 # No deadline: on a busy machine a test may be slow, and that is no failure.
 settings.register_profile("pleemu", deadline=None, print_blob=True)
+settings.register_profile("few", deadline=None, print_blob=True, max_examples=15)  # --hypothesis-profile=few
 settings.load_profile("pleemu")

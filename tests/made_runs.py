@@ -62,7 +62,13 @@ def storm(policy: str = "vanilla", longest: int = 101, *, scenario: Scenario | N
                     max_ns=35_000_000,
                 ),
                 ExitStatistics(
-                    vm=vm.name, reason="EXTERNAL_INTERRUPT", count=25, timed=25, total_ns=25 * 3_000, min_ns=2_100, max_ns=9_000
+                    vm=vm.name,
+                    reason="EXTERNAL_INTERRUPT",
+                    count=25,
+                    timed=25,
+                    total_ns=25 * 3_000,
+                    min_ns=2_100,
+                    max_ns=9_000,
                 ),
             )
             if row.count

@@ -98,7 +98,10 @@ REGISTER, HIGH, MEMORY, IMMEDIATE = isa.REGISTER, isa.HIGH, isa.MEMORY, isa.IMME
         ("mov eax, 0xffffffff", {"op": isa.OP_MOV, "width": 4, "immediate": -1}),
         ("movabs r9, 0x8000000000000000", {"width": 8, "dst": 9, "immediate": -(1 << 63)}),
         ("mov ch, dl", {"width": 1, "dst_kind": HIGH, "dst": 1, "src_kind": REGISTER, "src": 2}),
-        ("mov word ptr [rbp - 8], 7", {"width": 2, "dst_kind": MEMORY, "base_register": 5, "displacement": -8, "immediate": 7}),
+        (
+            "mov word ptr [rbp - 8], 7",
+            {"width": 2, "dst_kind": MEMORY, "base_register": 5, "displacement": -8, "immediate": 7},
+        ),
         ("movzx ecx, bh", {"op": isa.OP_MOVZX, "width": 4, "src_width": 1, "src_kind": HIGH, "src": 3}),
         ("movsxd rdx, dword ptr [rdi]", {"op": isa.OP_MOVSX, "width": 8, "src_width": 4, "base_register": 7}),
         ("cdqe", {"op": isa.OP_MOVSX, "width": 8, "src_width": 4, "dst": 0, "src": 0, "src_kind": REGISTER}),

@@ -1,0 +1,151 @@
+"""Whole machines for tests: shipped guests and those of `tests/guests`, with the events of a run."""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import shlex
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+from attrs import field, frozen
+from hypothesis import currently_in_test_context, note
+from hypothesis import strategies as st
+
+from pleemu import catalogue
+from pleemu.guest import load
+from pleemu.guest.image import Image
+from pleemu.jit import sources_digest
+from pleemu.machine.result import Run
+from pleemu.machine.run import simulate
+from pleemu.observe.events import EVENT
+from pleemu.overrides import Overrides
+from pleemu.policy import POLICIES
+from pleemu.scenario import Scenario
+
+GUESTS = Path(__file__).parent / "guests"
+
+_image = functools.cache(load)  # a guest is assembled once for all tests of a process
+
+
+@functools.cache
+def prepare_core() -> None:
+    """Load the compiled core; of several processes that miss it one compiles, the others wait."""
+    with (Path(tempfile.gettempdir()) / f"pleemu-tests-{sources_digest()}").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        simulate(attrs.evolve(catalogue.find("worst_case"), duration_ms=0.001))
+
+
+def programs_of(scenario: Scenario) -> dict[Path, Image]:
+    """Return the images of a scenario's programs."""
+    return {path: _image(path) for path in (scenario.program_path(vm) for vm in scenario.vm)}
+
+
+@frozen
+class Command:
+    """A run as the command line spells it, so that a failing one can be replayed."""
+
+    subject: str  # a shipped scenario or a guest
+    changes: Mapping[str, Any] = field(factory=dict)  # policy, seed, duration, vms, vcpus, pcpus
+    fields: Mapping[str, str] = field(factory=dict)  # by dotted path
+
+    def __str__(self) -> str:
+        options = [f"--{name}={value}" for name, value in self.changes.items()]
+        settings = [f"--set={path}={value}" for path, value in self.fields.items()]
+        return shlex.join(["pleemu", "run", self.subject, *options, *settings])
+
+    def scenario(self) -> Scenario:
+        """Return the scenario that the command line runs."""
+        return Overrides(**self.changes, fields=self.fields).apply(catalogue.find(self.subject))
+
+
+@frozen
+class Observed:
+    """A run and all its events."""
+
+    run: Run
+    events: np.ndarray
+
+    def of_kind(self, *kinds: int) -> np.ndarray:
+        """Return the events of some kinds."""
+        return self.events[np.isin(self.events["kind"], kinds)]
+
+
+def observe(command: Command, **more: Any) -> Observed:
+    """Run with events; a failing property prints the command line."""
+    if currently_in_test_context():
+        note(f"replay: {command}")
+    prepare_core()
+    scenario = command.scenario()
+    chunks: list[np.ndarray] = []
+    run = simulate(scenario, events=chunks.append, programs=programs_of(scenario), **more)
+    return Observed(run, np.concatenate(chunks) if chunks else np.zeros(0, EVENT))
+
+
+LOCKS = ("ticket_lock", "queued_lock")
+SUBJECTS = (
+    *(str(path) for path in sorted(GUESTS.glob("*.S"))),
+    *LOCKS,
+    "case_study",
+    "overboost",
+    "lost_opportunity",
+)
+
+_microseconds = st.sampled_from((0, 1, 300, 1000, 3500, 20_000)) | st.integers(0, 20_000)
+_COSTS = {
+    f"cost.{name}_ns": _microseconds
+    for name in ("exit", "entry", "pause_handler", "context_switch", "hlt_handler", "msr_write", "interrupt_handler")
+} | {
+    "cost.tick_ns": _microseconds,
+    "cost.wakeup_ns": _microseconds,
+    "cost.idle_exit_ns": _microseconds,
+    "cost.ipi_ns": st.integers(1, 20_000) | st.sampled_from((1, 700)),
+}
+_FIELDS = _COSTS | {
+    "host.hz": st.sampled_from((100, 250, 300)),
+    "host.online_cpus": st.sampled_from((4, 8)),
+    "kvm.ple_gap": st.sampled_from((0, 20, 41, 128, 128, 1000)),
+    "kvm.ple_window": st.sampled_from((0, 1, 500, 4096, 4096, 20_000)),
+    "kvm.ple_window_grow": st.sampled_from((0, 1, 2, 2, 3, 5000)),
+    "kvm.ple_window_shrink": st.sampled_from((0, 0, 1, 2)),
+    "kvm.apicv": st.sampled_from(("true", "false")),
+    "hardware.processor": st.sampled_from(("haswell", "broadwell", "skylake-sp", "cascade-lake", "ice-lake-sp")),
+    "hardware.locked_cycles": st.integers(1, 40),
+    "host.start_spread_ms": st.sampled_from(("0", "0.05", "1")),
+}
+
+
+@st.composite
+def commands(draw: st.DrawFn, policies: tuple[str, ...] = tuple(one.name for one in POLICIES)) -> Command:
+    """Any small machine: guests, VMs, placements, policies, costs, PLE parameters, seeds.
+
+    Most are slow machines: then many time slices fit into few instructions.
+    """
+    pcpus = draw(st.integers(1, 4))
+    vms = draw(st.integers(1, 2))
+    vcpus = draw(st.integers(2, 6))
+    subject = draw(st.sampled_from(SUBJECTS))
+    if "overboost" in subject:
+        vcpus = max(vcpus, 4)
+    khz = draw(st.sampled_from((50_000, 100_000, 200_000, 2_100_000)))
+    changes = {
+        "policy": draw(st.sampled_from(policies)),
+        "seed": draw(st.integers(0, 2**32)),
+        "duration": f"{draw(st.sampled_from((300_000, 1_000_000, 4_000_000))) / khz}ms",
+        "vms": vms,
+        "vcpus": vcpus,
+        "pcpus": pcpus,
+    }
+    changed = draw(st.sets(st.sampled_from(sorted(_FIELDS)), max_size=8))
+    fields = {"host.hz": "1000", "host.online_cpus": "1", "hardware.tsc_khz": str(khz)}
+    if draw(st.booleans()):
+        fields["hardware.core_khz"] = str(khz * draw(st.sampled_from((5, 9, 10, 11, 17))) // 10)
+    fields |= {path: str(draw(_FIELDS[path])) for path in sorted(changed)}
+    for vm in range(vms):
+        places = draw(st.just(None) | st.lists(st.integers(0, pcpus - 1), min_size=vcpus, max_size=vcpus))
+        fields[f"vm.{vm}.pinning"] = "round-robin" if places is None else ",".join(map(str, places))
+    return Command(subject, changes, fields)

@@ -1,0 +1,1 @@
+"""Small, slow, obvious models in plain Python, written from the manual and the kernel alone."""
