@@ -266,7 +266,7 @@ def test_strict_boost_nominates_who_got_an_ipi_while_it_was_out(scheduled_out, b
     ],
 )
 def test_strict_boost_tests_32_bits_in_user_mode(me, senders, boosted):
-    """The rule for user mode looks at the bit of vcpu_id modulo 32, and for 31 at all from there up, as C's int does."""
+    """The rule for user mode looks at the bit of vcpu_id modulo 32, and for 31 at all above, as C's int does."""
     m = machine([(0, QUEUED, 0)] + [(0, RUNNING if k == me else ASLEEP, 0) for k in range(1, 50)], 1)
     m.kvm.strict_boost = 1
     write_flags(m, 0, Vcpu(0, ready=True, preempted=True, ipi_received=senders))
