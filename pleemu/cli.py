@@ -74,7 +74,9 @@ class Changes:
         """Return these changes as command-line arguments again."""
         given = {name: getattr(self, name) for name in ("seed", "duration", "vms", "vcpus", "pcpus")}
         shorthands = [part for name, value in given.items() if value is not None for part in (f"--{name}", str(value))]
-        return shorthands + [f"--{setting}" for setting in self.settings]
+        return shorthands + [
+            f"--{setting}" if "." in setting.partition("=")[0] else f"--set={setting}" for setting in self.settings
+        ]
 
 
 _NO_CHANGES = Changes()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from pleemu.errors import ScenarioError
 from pleemu.machine.result import Run
 from pleemu.policy import Policy
 from pleemu.scenario import Scenario
@@ -17,9 +18,13 @@ def run_once(
     scenario: Scenario, *, policy: Policy | None = None, trace: Path | None = None, progress: Progress | None = None
 ) -> Run:
     """Run a scenario under its own policy or another, and write its events to ``trace``."""
-    from pleemu.machine.run import simulate  # here, because it brings the compiler
+    from pleemu.machine.run import load_programs, simulate  # here, because it brings the compiler
 
+    programs = load_programs(scenario)
     if trace is None:
-        return simulate(scenario, policy=policy, progress=progress)
+        return simulate(scenario, policy=policy, progress=progress, programs=programs)
+    for source in (*programs, scenario.folder / "scenario.toml"):
+        if trace.exists() and source.exists() and trace.samefile(source):
+            raise ScenarioError(f"{trace}: the trace would overwrite what is to be run; name another file")
     with perf_script(scenario, trace) as sink:
-        return simulate(scenario, policy=policy, events=sink, progress=progress)
+        return simulate(scenario, policy=policy, events=sink, progress=progress, programs=programs)

@@ -211,7 +211,12 @@ def execute(m, v, now, ordered_until, free_until):
             registers[RSP] += i.immediate
             following = table_index(m, v, pc, cpu.popped, now)
         elif op == OP.OP_PROBE:
+            b = sign_extend(b, size) if i.condition == 1 else b & mask_of(size)
             if i.probe == PROBE_WORK:
+                if shadow == 1:  # STI blocks interrupts for one instruction, not for all of the work
+                    cpu.shadow = 0
+                    status = WINDOW
+                    break
                 now, done = step_work(cpu, pc, b, now, free_until)
                 if not done:
                     break

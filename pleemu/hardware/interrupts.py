@@ -40,15 +40,21 @@ def highest(bits):
 
 
 @compiled
+def bit_of(vector):
+    """The bit of ``vector`` in its word of a 256-bit register."""
+    return flags.TOP if vector & 63 == 63 else 1 << (vector & 63)
+
+
+@compiled
 def set_vector(bits, vector):
     """Set the bit of ``vector``."""
-    bits[vector >> 6] |= 1 << (vector & 63)
+    bits[vector >> 6] |= bit_of(vector)
 
 
 @compiled
 def clear_vector(bits, vector):
     """Clear the bit of ``vector``."""
-    bits[vector >> 6] &= ~(1 << (vector & 63))
+    bits[vector >> 6] &= ~bit_of(vector)
 
 
 @compiled

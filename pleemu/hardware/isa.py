@@ -145,7 +145,7 @@ INSTRUCTION = np.dtype(
         ("reads", "i8"),        # 1: reads the memory operand
         ("writes", "i8"),       # 1: writes the memory operand
         ("bit_string", "i8"),   # 1: bt and kin with memory and a register offset: beyond the operand
-        ("ordered", "i8"),      # 1: others can see it, or it sees others
+        ("ordered", "i8"),      # 1: others can see it, it sees others, or it can end the run
         ("quick", "i8"),        # one of QUICK_*: a common form that needs no general operands
         ("displacement", "i8"),
         ("immediate", "i8"),
@@ -158,6 +158,8 @@ INSTRUCTION = np.dtype(
 _READ_DST_ONLY = (OP_CMP, OP_TEST, OP_BT)
 _WRITE_DST_ONLY = (OP_MOV, OP_MOVZX, OP_MOVSX, OP_SETCC, OP_POP)
 _STACK = (OP_CALL, OP_CALL_INDIRECT, OP_RET, OP_PUSH, OP_POP, OP_IRETQ)
+# What can fault or end the vCPU, be it only at CPL 3: the first fault of a run is the one to report.
+_MAY_STOP = (OP_END, OP_UNSUPPORTED, OP_JMP_INDIRECT, OP_WRMSR, OP_RDMSR, OP_HLT, OP_CLI, OP_STI)
 _BIT_TESTS = (OP_BT, OP_BTS, OP_BTR, OP_BTC)
 
 
@@ -174,7 +176,8 @@ def prepare(table: np.recarray, cycles: tuple[int, ...]) -> None:
     table.reads = (to_memory & ~np.isin(table.op, _WRITE_DST_ONLY)) | (table.src_kind == MEMORY)
     table.bit_string = to_memory & np.isin(table.op, _BIT_TESTS) & (table.src_kind == REGISTER)
     visible = np.isin(table.op, (*_STACK, OP_PROBE)) & ~((table.op == OP_PROBE) & (table.probe == PROBE_WORK))
-    table.ordered = in_memory | visible
+    may_stop = np.isin(table.op, _MAY_STOP) | (np.isin(table.op, (OP_JMP, OP_JCC)) & (table.target < 0))
+    table.ordered = in_memory | visible | may_stop
     table.quick = _quick(table)
 
 

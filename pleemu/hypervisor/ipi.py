@@ -7,7 +7,7 @@ kvm_vcpu_kick. Physical destination, fixed delivery mode, no shorthand.
 from pleemu.hardware.clock import cycles_to_ns
 from pleemu.hardware.interrupts import any_posted, send_host_interrupt, set_fault, set_vector, take_over_posted
 from pleemu.hardware.isa import RAX, RDX
-from pleemu.hardware.records import FAULT_DESTINATION, GUEST, NEVER
+from pleemu.hardware.records import EXITING, FAULT_DESTINATION, GUEST, NEVER
 from pleemu.hypervisor.strict_boost import mark_ipi_receiver
 from pleemu.jit import compiled
 from pleemu.observe.events import APIC_IPI, SCHED_WAKEUP
@@ -47,13 +47,27 @@ def accept_irq(m, p, target, vector, now):
     if vcpu.on_wait_queue == 1:
         return kvm_vcpu_wake_up(m, p, target, now)
     home = m.task[target].cpu
-    in_guest = m.pcpu[home].phase == GUEST and m.pcpu[home].vcpu == target
-    if in_guest and not notified:
+    if is_in_guest(m, p, home, target, now) and not notified:
         if cpu.apicv == 1:
             cpu.pir_at = now + cost.ipi  # posted-interrupt notification: no exit
         else:
             send_host_interrupt(m, home, now + cost.ipi)
     return 0
+
+
+@compiled
+def is_in_guest(m, p, home, target, now):
+    """Does ``target`` execute guest code on its pCPU ``home``, seen from pCPU ``p`` at cycle ``now``?
+
+    The loop lets a pCPU run ahead of others: an exit may be recorded that has yet to begin.
+    """
+    pcpu = m.pcpu[home]
+    if pcpu.vcpu != target:
+        return False
+    if pcpu.phase == EXITING:
+        began = pcpu.cycle - m.cost[0].exit
+        return began > now or (began == now and home > p)
+    return pcpu.phase == GUEST
 
 
 @compiled

@@ -36,7 +36,7 @@ def describe(machine: Machine, layout: Layout, scenario: Scenario) -> str:
         FAULT_WRITE: f"write of {size} bytes at {address:#x}, outside the guest's memory {low:#x}-{high:#x}",
         FAULT_READONLY: f"write of {size} bytes at {address:#x} ({image.symbol_at(address)}), which is read-only",
         FAULT_JUMP: f"jump to {address:#x}, where no instruction begins",
-        FAULT_UNSUPPORTED: f"execution ran on to {address:#x}, where no instruction begins",
+        FAULT_UNSUPPORTED: f"execution reached {address:#x}, where the code ends or an undefined instruction stands",
         FAULT_PRIVILEGE: "privileged instruction at CPL 3",
         FAULT_MSR: f"access to MSR {address:#x}; known are 0x802 (APIC ID), 0x80b (EOI) and 0x830 (ICR)",
         FAULT_VECTOR: f"interrupt vector {address:#x} has no handler; name one with the macro `vector`",

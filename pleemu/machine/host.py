@@ -13,7 +13,7 @@ the middle: at most 5 us, the longest stretch of host code, with the default cos
 """
 
 from pleemu.hardware.clock import cycles_to_ns
-from pleemu.hardware.interrupts import any_posted, deliverable, end_of_interrupt
+from pleemu.hardware.interrupts import deliverable, end_of_interrupt, take_over_posted
 from pleemu.hardware.isa import RCX
 from pleemu.hardware.ple import arm
 from pleemu.hardware.records import (
@@ -158,7 +158,8 @@ def halt(m, p, now):
 def can_take_interrupt(m, v):
     """kvm_arch_vcpu_runnable: an interrupt is pending and RFLAGS.IF lets it in."""
     cpu = m.cpu[v]
-    return cpu.interrupt_flag == 1 and (any_posted(cpu) or deliverable(cpu) >= 0)
+    take_over_posted(cpu)
+    return cpu.interrupt_flag == 1 and deliverable(cpu) >= 0
 
 
 @compiled

@@ -52,7 +52,7 @@ def advance(m):
             start_thread(m)
             continue
         if now >= run.until:
-            return STUCK if now == NEVER else FINISHED
+            return STUCK if now == NEVER and run.next_birth == NEVER else FINISHED
         if now >= run.progress:
             return PROGRESS
         phase = m.pcpu[p].phase

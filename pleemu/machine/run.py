@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pleemu.errors import GuestFault
+from pleemu.errors import GuestFault, ScenarioError
 from pleemu.guest import load
 from pleemu.guest.image import Image
 from pleemu.jit import announce_compilation, make_ready
@@ -58,7 +58,10 @@ def simulate(
     """
     policy = policy_named(scenario.policy) if policy is None else policy
     programs = load_programs(scenario) if programs is None else programs
-    machine, layout = build(scenario, policy, programs, recording=events is not None)
+    try:
+        machine, layout = build(scenario, policy, programs, recording=events is not None)
+    except MemoryError:
+        raise ScenarioError("vm: the host has too little memory for these VMs; use fewer or smaller ones") from None
     make_ready(run_machine, machine)
     began = time.perf_counter()
     ended = _drive(machine, layout, scenario, events, progress)

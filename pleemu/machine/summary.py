@@ -28,7 +28,7 @@ MASK = (1 << 64) - 1
 def summarise(
     machine: Machine, layout: Layout, scenario: Scenario, policy: Policy, *, ended: str, wall_seconds: float
 ) -> Run:
-    """Collect what a run found. `finish_machine` must have closed the open intervals."""
+    """Collect what a run found. the loop has closed the open intervals."""
     return Run(
         scenario=scenario,
         policy=policy.name,

@@ -28,7 +28,7 @@ def schedule(m, p, state, now):
         pcpu.hint_vcpu = -1
     if chosen == prev:
         if prev < 0:
-            sleep_idle(m, p)
+            sleep_idle(m, p, now)
         else:
             go_on(m, p, prev, m.vcpu[prev].resume, now)
         return
@@ -40,7 +40,7 @@ def schedule(m, p, state, now):
     pcpu.vcpu = chosen
     pcpu.since = now
     if chosen < 0:
-        sleep_idle(m, p)
+        sleep_idle(m, p, now)
     else:
         go(m, p, SWITCHING, now + m.cost[0].context_switch)
 
@@ -75,9 +75,11 @@ def skip_emulated_instruction(m, v):
 
 
 @compiled
-def sleep_idle(m, p):
+def sleep_idle(m, p, now):
     """Nothing to run: no tick, until an interrupt arrives."""
     pcpu = m.pcpu[p]
+    if pcpu.interrupt_at <= now:
+        pcpu.interrupt_at = NEVER  # schedule() has seen to it
     pcpu.phase = IDLE
     pcpu.cycle = pcpu.interrupt_at
 
