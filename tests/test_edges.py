@@ -1,0 +1,98 @@
+"""Edges of the machine that are easily got wrong, each as a guest of a few lines."""
+
+import attrs
+import numpy as np
+import pytest
+
+from pleemu import errors
+from pleemu.machine.run import simulate
+from pleemu.observe.events import KVM_EXIT, PROBE
+from pleemu.scenario import Cost, Hardware, Host, Kvm, Scenario, Vm
+
+HEAD = '.include "pleemu.inc"\n.globl guest_main\nguest_main:\n'
+HANDLER = "handler:\n push rax\n push rcx\n push rdx\n eoi\n pop rdx\n pop rcx\n pop rax\n iretq\n"
+
+
+def run(folder, body, *, vcpus=1, pcpus=1, duration_ms=1.0, **fields):
+    """Run a guest of its own; its events come with what it found."""
+    (folder / "guest.S").write_text(HEAD + body)
+    vm = Vm(name="vm0", program="guest.S", vcpus=vcpus)
+    scenario = Scenario(
+        name="edge", duration_ms=duration_ms, hardware=Hardware(pcpus=pcpus), vm=(vm,), folder=folder, **fields
+    )
+    chunks = []
+    found = simulate(scenario, events=chunks.append)
+    return found, np.concatenate(chunks)
+
+
+def test_probe_reads_the_size_of_its_operand(tmp_path):
+    """A 4-byte register operand is its low 4 bytes, whatever stands above them."""
+    found, events = run(tmp_path, " mov rbx, 0x100000001000\n work ebx\n lock_wait ebx\n ret\n")
+    assert events[events["kind"] == PROBE]["b"].tolist() == [0x1000]
+    assert found.ended == "all vCPUs have returned from guest_main"
+
+
+def test_sti_holds_interrupts_off_for_one_instruction_only(tmp_path):
+    """A posted interrupt strikes at the beginning of the work behind STI, not at its end."""
+    body = " send_ipi 0, 0x40\n sti\n work 1000000000\n ret\n vector 0x40, handler\n" + HANDLER.replace(
+        " push rax\n", " operation_done\n push rax\n", 1
+    )
+    found, _ = run(tmp_path, body)
+    assert found.vms[0].operations == 1
+
+
+def test_halt_ends_by_an_interrupt_that_is_delivered(tmp_path):
+    """With a higher class in service a lower interrupt does not end HLT."""
+    body = (
+        " test edi, edi\n jne 2f\n send_ipi 0, 0x80\n sti\n nop\n"
+        "1: hlt\n operation_done\n jmp 1b\n"
+        "2: work 200000\n send_ipi 0, 0x21\n ret\n"
+        " vector 0x80, open\n vector 0x21, open\nopen: iretq\n"
+    )
+    found, _ = run(tmp_path, body, vcpus=2, pcpus=2)
+    assert found.vms[0].operations == 0
+
+
+@pytest.mark.parametrize("vector", [0x3F, 0x7F, 0xBF, 0xFF])
+def test_top_vector_of_a_word_is_delivered(tmp_path, vector):
+    """The vectors in bit 63 of an APIC register's words work like all others."""
+    handler = f" vector {vector}, handler\n" + HANDLER.replace(" push rax\n", " operation_done\n push rax\n", 1)
+    found, _ = run(tmp_path, f" send_ipi 0, {vector}\n sti\n nop\n nop\n ret\n" + handler)
+    assert found.vms[0].operations == 1
+
+
+def test_events_of_an_ending_thread_keep_their_place(tmp_path):
+    """A vCPU that returns far ahead of the others is switched out in the order of the cycles."""
+    body = " test edi, edi\n jne 2f\n .rept 400\n nop\n .endr\n ret\n2: .rept 400\n operation_done\n .endr\n ret\n"
+    _, events = run(tmp_path, body, vcpus=2, pcpus=2)
+    assert (np.diff(events["cycle"]) >= 0).all()
+
+
+def test_first_fault_is_the_one_reported(tmp_path):
+    """A fault that another vCPU runs into later is not reported instead."""
+    body = (
+        " test edi, edi\n jne 2f\n .rept 900\n nop\n .endr\n mov rax, 0x1234\n jmp rax\n2: mov dword ptr [8], 1\n ret\n"
+    )
+    with pytest.raises(errors.GuestFault, match="vCPU 1: write of 4 bytes at 0x8"):
+        run(tmp_path, body, vcpus=2, pcpus=2)
+
+
+def test_kick_reaches_a_guest_that_has_yet_to_exit(tmp_path):
+    """Without APICv an IPI to a vCPU in its guest code makes it exit, be the IPI's flight longer than the exit."""
+    body = (
+        " test edi, edi\n jne 2f\n1: work 3000\n send_ipi 1, 0x40\n jmp 1b\n"
+        "2: sti\n3: nop\n pause\n jmp 3b\n vector 0x40, handler\n" + HANDLER
+    )
+    cost = attrs.evolve(Cost(), ipi_ns=9000, exit_ns=0, entry_ns=0)
+    _, events = run(tmp_path, body, vcpus=2, pcpus=2, kvm=Kvm(apicv=False), cost=cost)
+    kicks = (events["kind"] == KVM_EXIT) & (events["vcpu"] == 1) & (events["a"] == 1)
+    assert kicks.sum() > 10
+
+
+def test_run_ends_before_its_threads_start(tmp_path):
+    """A run too short for any thread to start says truly that its time is over."""
+    (tmp_path / "guest.S").write_text(HEAD + " ret\n")
+    vm = Vm(name="vm0", program="guest.S")
+    spread = Host(start_spread_ms=1000.0)
+    found = simulate(Scenario(name="edge", duration_ms=0.001, host=spread, vm=(vm,), folder=tmp_path))
+    assert found.ended == "the time is over"
