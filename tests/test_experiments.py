@@ -117,7 +117,7 @@ FAULTS = {
         "lea rax, [rip + guest_main]\n inc rax\n jmp rax",
         ("jump to 0x", "no instruction begins"),
     ),
-    "runs past a ud2": ("ud2", ("execution ran on to", "where no instruction begins")),
+    "reaches a ud2": ("ud2", ("execution reached 0x", "an undefined instruction stands")),
     "reads far out of memory": (
         "mov rax, 0x7fffffffffffffff\n mov ecx, [rax]",
         ("read of 4 bytes at 0x7fffffffffffffff", "outside the guest's memory"),
