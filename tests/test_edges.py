@@ -96,3 +96,9 @@ def test_run_ends_before_its_threads_start(tmp_path):
     spread = Host(start_spread_ms=1000.0)
     found = simulate(Scenario(name="edge", duration_ms=0.001, host=spread, vm=(vm,), folder=tmp_path))
     assert found.ended == "the time is over"
+
+
+def test_unclosed_bracket_is_an_error(tmp_path):
+    """What LLVM would take for another instruction is refused, with its place."""
+    with pytest.raises(errors.GuestError, match=r"guest\.S:4: \[ and \] do not match in 'mov eax, \[rbx'"):
+        run(tmp_path, " mov eax, [rbx  # ]\n ret\n")

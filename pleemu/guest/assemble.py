@@ -40,6 +40,9 @@ def assemble(path: Path) -> bytes:
     result = _run(source, source.prefixes(), frozenset())
     if result.data is None:
         raise GuestError(_explain(source, result))
+    unclosed = source.unclosed_brackets()
+    if unclosed:
+        raise GuestError("\n".join(unclosed[:10]))
     return result.data
 
 

@@ -33,6 +33,7 @@ _PREPROCESSOR_ADVICE = {"include": ".include", "define": ".set or .macro", "unde
 _OWN_LINE_TABLE = re.compile(r"\.(loc\s|file\s+\d)")
 _BODY_BEGINS = re.compile(r"\.(macro|rept|rep|irp|irpc)\b")
 _BODY_ENDS = re.compile(r"\.(endm|endmacro|endr)\b")
+_QUOTED = re.compile(r'"(?:\\.|[^"\\])*"|\'\\?.')
 
 
 @attrs.frozen
@@ -77,6 +78,20 @@ class Source:
         if self.has_own_line_table or line.file.parent == LIBRARY:
             return trace
         return f"{trace}.loc {file_number} {line.number} 0; "
+
+    def unclosed_brackets(self) -> list[str]:
+        """Return a message for each line whose ``[`` and ``]`` do not match.
+
+        LLVM's Intel syntax takes ``mov eax, [rbx`` without a word, and as another instruction.
+        """
+        messages = []
+        in_comment = False
+        for line in self.lines:
+            code, in_comment = strip_comments(line.text, in_comment)
+            code = _QUOTED.sub("", code)
+            if code.count("[") != code.count("]"):
+                messages.append(f"{line.file}:{line.number}: [ and ] do not match in {code.strip()!r}")
+        return messages
 
     def header(self) -> str:
         """Return the one line that precedes all others: the syntax and the table of files."""
