@@ -57,7 +57,7 @@ def test_plain_python_gives_the_same_runs():
     assert {command.subject for command in RUNS.values()} == set(catalogue.experiments())
     asked = {name: (one.subject, one.changes, one.fields) for name, one in RUNS.items()}
     command = [sys.executable, "-c", SCRIPT]
-    environment = PLAIN | {"PYTHONPATH": str(HERE)}
+    environment = PLAIN | {"PYTHONPATH": f"{HERE.parent}:{HERE}"}
     done = subprocess.run(
         command, input=json.dumps(asked), capture_output=True, text=True, check=False, timeout=300, env=environment
     )

@@ -91,7 +91,7 @@ SUBSET: dict[int, Form] = {
     Mnemonic.WRMSR: Form(isa.OP_WRMSR),
     Mnemonic.RDMSR: Form(isa.OP_RDMSR),
     Mnemonic.RDTSC: Form(isa.OP_RDTSC, cost_class=isa.COST_RDTSC),
-    Mnemonic.MFENCE: Form(isa.OP_FENCE, cost_class=isa.COST_FENCE),
+    Mnemonic.MFENCE: Form(isa.OP_MFENCE, cost_class=isa.COST_FENCE),
     Mnemonic.LFENCE: Form(isa.OP_FENCE, cost_class=isa.COST_FENCE),
     Mnemonic.SFENCE: Form(isa.OP_FENCE, cost_class=isa.COST_FENCE),
     Mnemonic.NOP: Form(isa.OP_NOP),  # every length; its operand is ignored

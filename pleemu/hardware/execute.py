@@ -10,6 +10,7 @@ the work is cut into calls, never what happens.
 from pleemu.hardware import flags
 from pleemu.hardware import isa as OP
 from pleemu.hardware.alu import add, arithmetic, bit_operation, compare, multiply, read_register, shift, write_register
+from pleemu.hardware.cache import may_read, may_write
 from pleemu.hardware.clock import cycles_to_tsc
 from pleemu.hardware.interrupts import set_fault
 from pleemu.hardware.isa import IMMEDIATE, MEMORY, NONE, PROBE_WORK, RAX, RDX, REGISTER, RSP
@@ -23,20 +24,23 @@ from pleemu.hardware.records import (
     FAULT_UNSUPPORTED,
     FAULT_WRITE,
 )
+from pleemu.hardware.store_buffer import commit, fetch, put, take
 from pleemu.hardware.system import iretq, pop, push, read_msr, step_work, table_index, write_msr
 from pleemu.hardware.why import ENDED, FAULTED, HLT_EXIT, PAUSE_EXIT, PROBED, STOPPED, WINDOW
 from pleemu.jit import compiled
 
 
 @compiled
-def execute(m, v, now, ordered_until, free_until):
-    """Run vCPU ``v`` from cycle ``now``; return (why it stopped, the cycle it has reached)."""
+def execute(m, p, v, now, ordered_until, free_until):
+    """Run vCPU ``v`` on pCPU ``p`` from cycle ``now``; return (why it stopped, the cycle it has reached)."""
     cpu = m.cpu[v]
+    pcpu = m.pcpu[p]
     space = m.space[cpu.space]
     registers = cpu.registers
     memory = m.memory
+    holders, word, bit = m.holders, pcpu.word, pcpu.bit
     code = m.code
-    first_word = space.first_word
+    first_byte = space.first_word * 8
     pc = cpu.pc
     executed = 0
     status = STOPPED
@@ -60,7 +64,17 @@ def execute(m, v, now, ordered_until, free_until):
                     set_fault(m.fault[0], FAULT_READ, v, pc, address, i.width, now)
                     status = FAULTED
                     break
-                registers[i.dst] = load(memory, first_word, offset, i.width)
+                byte = first_byte + offset
+                if pcpu.buffered == 0 and may_read(holders, word, bit, byte, i.width):
+                    registers[i.dst] = load(memory, 0, byte, i.width)
+                else:
+                    if pcpu.commit_at <= now:
+                        commit(m, p, now)
+                    value, when = fetch(m, p, byte, i.width, now)
+                    if when > now:
+                        now = when
+                        break
+                    registers[i.dst] = value
             elif quick >= OP.QUICK_ALU:
                 op = i.op
                 b = registers[i.src] if quick == OP.QUICK_ALU else i.immediate
@@ -81,13 +95,20 @@ def execute(m, v, now, ordered_until, free_until):
             executed += 1
             continue
 
-        if i.ordered == 1 and now >= ordered_until:
-            break
+        if i.ordered == 1:
+            if now >= ordered_until:
+                break
+            if pcpu.commit_at <= now:
+                commit(m, p, now)
+            if pcpu.buffered > 0 and (i.drains == 1 or (i.stores == 1 and pcpu.buffered >= m.timing[0].store_buffer)):
+                now = pcpu.commit_at
+                break
         op = i.op
         size = i.width
 
-        # The memory operand is checked once, before anything changes.
-        offset = 0
+        # The memory operand is checked once and is there before anything changes.
+        byte = 0
+        loaded = 0
         if i.access_size != 0:
             address = registers[i.base_register] + registers[i.index_register] * i.scale + i.displacement
             if i.bit_string == 1:
@@ -98,17 +119,27 @@ def execute(m, v, now, ordered_until, free_until):
                 set_fault(m.fault[0], kind, v, pc, address, i.access_size, now)
                 status = FAULTED
                 break
+            byte = first_byte + offset
+            if i.locked == 1:
+                when = take(m, p, byte, i.access_size, now)
+                if when > now:
+                    now = when
+                    break
+            if i.reads == 1:
+                loaded, when = fetch(m, p, byte, i.access_size, now)
+                if when > now:
+                    now = when
+                    break
 
         # The two operands.
         a = 0
         b = 0
         if i.dst_kind == MEMORY:
-            if i.reads == 1:
-                a = load(memory, first_word, offset, size)
+            a = loaded
         elif i.dst_kind != NONE:
             a = read_register(registers, i.dst_kind, i.dst)
         if i.src_kind == MEMORY:
-            b = load(memory, first_word, offset, i.src_width)
+            b = loaded
         elif i.src_kind == IMMEDIATE:
             b = i.immediate
         elif i.src_kind != NONE:
@@ -133,7 +164,7 @@ def execute(m, v, now, ordered_until, free_until):
                 break
         elif op == OP.OP_JMP:
             following = i.target
-        elif op == OP.OP_NOP or op == OP.OP_FENCE:
+        elif op == OP.OP_NOP or op == OP.OP_FENCE or op == OP.OP_MFENCE:
             pass
         elif op == OP.OP_MOVZX:
             result = b & mask_of(i.src_width)
@@ -152,7 +183,7 @@ def execute(m, v, now, ordered_until, free_until):
             write = True
         elif op == OP.OP_XCHG:
             if i.src_kind == MEMORY:
-                store(memory, first_word, offset, size, a)
+                store(memory, 0, byte, size, a)
             else:
                 write_register(registers, i.src_kind, i.src, size, a)
             result = b
@@ -183,30 +214,38 @@ def execute(m, v, now, ordered_until, free_until):
                 result = b
             write = True  # a 4-byte register loses its upper half either way
         elif op == OP.OP_PUSH:
-            if not push(m, v, pc, b, now):
+            if not push(m, p, v, pc, b, now):
                 status = FAULTED
                 break
         elif op == OP.OP_POP:
-            if not pop(m, v, pc, now):
-                status = FAULTED
+            when = pop(m, p, v, pc, now)
+            if when != now:
+                if when < 0:
+                    status = FAULTED
+                else:
+                    now = when
                 break
             result = cpu.popped
             write = True
         elif op == OP.OP_CALL:
             following = i.target
-            if not push(m, v, pc, i.address + i.length, now):
+            if not push(m, p, v, pc, i.address + i.length, now):
                 status = FAULTED
                 break
         elif op == OP.OP_CALL_INDIRECT:
             following = table_index(m, v, pc, b, now)
-            if following < 0 or not push(m, v, pc, i.address + i.length, now):
+            if following < 0 or not push(m, p, v, pc, i.address + i.length, now):
                 status = FAULTED
                 break
         elif op == OP.OP_JMP_INDIRECT:
             following = table_index(m, v, pc, b, now)
         elif op == OP.OP_RET:
-            if not pop(m, v, pc, now):
-                status = FAULTED
+            when = pop(m, p, v, pc, now)
+            if when != now:
+                if when < 0:
+                    status = FAULTED
+                else:
+                    now = when
                 break
             registers[RSP] += i.immediate
             following = table_index(m, v, pc, cpu.popped, now)
@@ -270,7 +309,10 @@ def execute(m, v, now, ordered_until, free_until):
             break
         if write:
             if i.dst_kind == MEMORY:
-                store(memory, first_word, offset, size, result)
+                if i.locked == 1 or (pcpu.buffered == 0 and now + 1 < ordered_until and may_write(m, p, byte, size)):
+                    store(memory, 0, byte, size, result)  # nobody can look before it would commit
+                else:
+                    put(m, p, byte, size, result, now)
             else:
                 write_register(registers, i.dst_kind, i.dst, size, result)
         now += i.cycles

@@ -78,9 +78,10 @@ REGISTERS = 17
     OP_WRMSR,
     OP_RDMSR,
     OP_RDTSC,
-    OP_FENCE,        # mfence, lfence, sfence
+    OP_FENCE,        # lfence, sfence: x86-TSO has nothing for them to do
     OP_PROBE,        # a nop with an SDT note: `probe` says which, src is its operand
-) = range(51)
+    OP_MFENCE,
+) = range(52)
 
 # Condition codes as encoded in the low four bits of Jcc, SETcc and CMOVcc (SDM 1 appendix B).
 CC_O, CC_NO, CC_B, CC_AE, CC_E, CC_NE, CC_BE, CC_A, CC_S, CC_NS, CC_P, CC_NP, CC_L, CC_GE, CC_LE, CC_G = range(16)
@@ -145,6 +146,8 @@ INSTRUCTION = np.dtype(
         ("reads", "i8"),        # 1: reads the memory operand
         ("writes", "i8"),       # 1: writes the memory operand
         ("bit_string", "i8"),   # 1: bt and kin with memory and a register offset: beyond the operand
+        ("stores", "i8"),       # 1: needs room in the store buffer
+        ("drains", "i8"),       # 1: waits until the store buffer is empty
         ("ordered", "i8"),      # 1: others can see it, it sees others, or it can end the run
         ("quick", "i8"),        # one of QUICK_*: a common form that needs no general operands
         ("displacement", "i8"),
@@ -160,6 +163,9 @@ _WRITE_DST_ONLY = (OP_MOV, OP_MOVZX, OP_MOVSX, OP_SETCC, OP_POP)
 _STACK = (OP_CALL, OP_CALL_INDIRECT, OP_RET, OP_PUSH, OP_POP, OP_IRETQ)
 # What can fault or end the vCPU, be it only at CPL 3: the first fault of a run is the one to report.
 _MAY_STOP = (OP_END, OP_UNSUPPORTED, OP_JMP_INDIRECT, OP_WRMSR, OP_RDMSR, OP_HLT, OP_CLI, OP_STI)
+# LOCK, serialising instructions (SDM 3A 9.3), and what leaves the guest: when the store buffer is drained.
+_DRAINS = (OP_MFENCE, OP_IRETQ, OP_HLT, OP_END)
+_PUSHES = (OP_CALL, OP_CALL_INDIRECT, OP_PUSH)
 _BIT_TESTS = (OP_BT, OP_BTS, OP_BTR, OP_BTC)
 
 
@@ -175,9 +181,11 @@ def prepare(table: np.recarray, cycles: tuple[int, ...]) -> None:
     table.writes = (to_memory & ~np.isin(table.op, _READ_DST_ONLY)) | exchanges
     table.reads = (to_memory & ~np.isin(table.op, _WRITE_DST_ONLY)) | (table.src_kind == MEMORY)
     table.bit_string = to_memory & np.isin(table.op, _BIT_TESTS) & (table.src_kind == REGISTER)
+    table.stores = ((table.writes == 1) | np.isin(table.op, _PUSHES)) & (table.locked == 0)
+    table.drains = (table.locked == 1) | np.isin(table.op, _DRAINS)
     visible = np.isin(table.op, (*_STACK, OP_PROBE)) & ~((table.op == OP_PROBE) & (table.probe == PROBE_WORK))
     may_stop = np.isin(table.op, _MAY_STOP) | (np.isin(table.op, (OP_JMP, OP_JCC)) & (table.target < 0))
-    table.ordered = in_memory | visible | may_stop
+    table.ordered = in_memory | visible | may_stop | (table.drains == 1)
     table.quick = _quick(table)
 
 

@@ -9,6 +9,8 @@ from pleemu.hardware.isa import REGISTERS
 
 NEVER = 1 << 62  # a time that does not come
 
+BUFFER_LIMIT = 128  # stores that a store buffer can be made to hold
+
 # Nested `work` probes: one per level of interrupt nesting is enough.
 WORK_DEPTH = 8
 
@@ -37,11 +39,48 @@ PCPU = np.dtype(
         # the last directed yield that named a vCPU of this pCPU, until the next pick
         ("hint_vcpu", "i8"),     # -1 none
         ("hint_class", "i8"),
+        ("exit_from", "i8"),     # when the VM exit in progress began
+        # store buffer (store_buffer.py)
+        ("oldest", "i8"),        # place of its oldest store
+        ("buffered", "i8"),      # number of stores
+        ("commit_at", "i8"),     # when the oldest one commits, NEVER if there is none
+        ("promised", "i8"),      # 1: its line arrives then
+        # the line that an instruction waits for (cache.py)
+        ("awaited_at", "i8"),    # when it arrives, NEVER if there is none
+        ("awaited_byte", "i8"),
+        ("awaited_size", "i8"),
+        ("awaited_alone", "i8"),
+        # constant
+        ("word", "i8"),          # its bit in the sets of pCPUs
+        ("bit", "i8"),
         # statistics
         ("since", "i8"),         # when the current thread was switched in
     ],
     align=True,
 )
+
+STORE = np.dtype(
+    [
+        ("byte", "i8"),          # index of its first byte in `memory`
+        ("width", "i8"),         # bytes
+        ("value", "i8"),
+        ("at", "i8"),            # commits at this cycle or later
+    ],
+    align=True,
+)
+
+# Of 64 bytes of `memory`. Together with `holders`, which has the set of pCPUs that hold each line.
+LINE = np.dtype(
+    [
+        ("owner", "i8"),          # 1 + the pCPU that holds it alone and may write, 0: none
+        ("written", "i8"),        # 1: by anybody
+        ("promised_until", "i8"),  # a writer that asked gets it then; who asks later comes after it
+    ],
+    align=True,
+)
+
+# What memory costs, in core cycles, and how large store buffers are.
+TIMING = np.dtype([("transfer", "i8"), ("far_transfer", "i8"), ("store_buffer", "i8")], align=True)
 
 CPU = np.dtype(
     [

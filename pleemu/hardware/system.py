@@ -3,7 +3,7 @@
 from pleemu.hardware import flags
 from pleemu.hardware.interrupts import end_of_interrupt, set_fault
 from pleemu.hardware.isa import RAX, RCX, RDX, RSP
-from pleemu.hardware.memory import load, readable, store
+from pleemu.hardware.memory import load, readable
 from pleemu.hardware.records import (
     FAULT_JUMP,
     FAULT_MSR,
@@ -13,6 +13,7 @@ from pleemu.hardware.records import (
     FAULT_WRITE,
     WORK_DEPTH,
 )
+from pleemu.hardware.store_buffer import fetch, put
 from pleemu.hardware.why import FAULTED, WINDOW, WRMSR_EXIT
 from pleemu.jit import compiled
 
@@ -21,8 +22,8 @@ MSR_APIC_ID, MSR_EOI, MSR_ICR = 0x802, 0x80B, 0x830
 
 
 @compiled
-def push(m, v, pc, value, now):
-    """Push 8 bytes; False: fault."""
+def push(m, p, v, pc, value, now):
+    """Push 8 bytes into the store buffer, which has room; False: fault."""
     cpu = m.cpu[v]
     space = m.space[cpu.space]
     address = cpu.registers[RSP] - 8
@@ -30,24 +31,26 @@ def push(m, v, pc, value, now):
     if offset < space.readonly_size:
         set_fault(m.fault[0], FAULT_WRITE if offset < 0 else FAULT_READONLY, v, pc, address, 8, now)
         return False
-    store(m.memory, space.first_word, offset, 8, value)
+    put(m, p, space.first_word * 8 + offset, 8, value, now)
     cpu.registers[RSP] = address
     return True
 
 
 @compiled
-def pop(m, v, pc, now):
-    """Pop 8 bytes into ``popped``; False: fault."""
+def pop(m, p, v, pc, now):
+    """Pop 8 bytes into ``popped``: ``now``, the cycle at which to try again, or -1 with a fault."""
     cpu = m.cpu[v]
     space = m.space[cpu.space]
     address = cpu.registers[RSP]
     offset = readable(space, address, 8)
     if offset < 0:
         set_fault(m.fault[0], FAULT_READ, v, pc, address, 8, now)
-        return False
-    cpu.popped = load(m.memory, space.first_word, offset, 8)
-    cpu.registers[RSP] = address + 8
-    return True
+        return -1
+    value, when = fetch(m, p, space.first_word * 8 + offset, 8, now)
+    if when == now:
+        cpu.popped = value
+        cpu.registers[RSP] = address + 8
+    return when
 
 
 @compiled

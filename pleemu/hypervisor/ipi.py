@@ -65,8 +65,7 @@ def is_in_guest(m, p, home, target, now):
     if pcpu.vcpu != target:
         return False
     if pcpu.phase == EXITING:
-        began = pcpu.cycle - m.cost[0].exit
-        return began > now or (began == now and home > p)
+        return pcpu.exit_from > now or (pcpu.exit_from == now and home > p)
     return pcpu.phase == GUEST
 
 

@@ -12,7 +12,8 @@ from attrs import frozen
 from pleemu.errors import ScenarioError
 from pleemu.guest.image import Image
 from pleemu.hardware import isa
-from pleemu.hardware.records import CLOCK, CPU, FAULT, IDLE, NEVER, PCPU, SPACE
+from pleemu.hardware.cache import LINE_SIZE
+from pleemu.hardware.records import BUFFER_LIMIT, CLOCK, CPU, FAULT, IDLE, LINE, NEVER, PCPU, SPACE, STORE, TIMING
 from pleemu.hypervisor.records import COST, KVM, RESUME_ENTER, VCPU, VM
 from pleemu.machine.state import BIRTH, RUN, Machine
 from pleemu.observe.events import EVENT, EXIT_REASON_LIMIT
@@ -63,6 +64,7 @@ def build(
     code, first_code = _code(scenario, images)
     layout = Layout(images, first_code, first_vcpu)
     spaces, memory, index_of, vectors = _spaces(scenario, layout)
+    lines, words = -(-len(memory) * 8 // LINE_SIZE), -(-pcpus // 64)
     machine = Machine(
         pcpu=_pcpus(scenario),
         cpu=records(vcpus, CPU),
@@ -71,6 +73,11 @@ def build(
         index_of=index_of,
         vectors=vectors,
         memory=memory,
+        line=records(lines, LINE),
+        holders=np.zeros((lines, words), np.int64),
+        domain=_domains(scenario),
+        buffer=np.zeros((pcpus, BUFFER_LIMIT), STORE).view(np.recarray),
+        timing=_timing(scenario),
         clock=records(1, CLOCK),
         fault=records(1, FAULT),
         task=records(vcpus, TASK),
@@ -185,10 +192,34 @@ def _pcpus(scenario: Scenario) -> Any:
     pcpus = records(scenario.hardware.pcpus, PCPU)
     pcpus.phase = IDLE
     pcpus.vcpu = pcpus.hint_vcpu = -1
-    pcpus.cycle = pcpus.interrupt_at = NEVER
+    pcpus.cycle = pcpus.interrupt_at = pcpus.commit_at = pcpus.awaited_at = NEVER
+    numbers = np.arange(len(pcpus))
+    pcpus.word, pcpus.bit = numbers // 64, np.left_shift(1, numbers % 64)
     pcpus.ticks = 1
     pcpus.next_tick = scenario.hardware.core_rate_khz * 1000 // scenario.host.hz
     return pcpus
+
+
+def _domains(scenario: Scenario) -> Any:
+    """By pCPU: the set of those that share its last-level cache, 64 to a word."""
+    pcpus = scenario.hardware.pcpus
+    size = LLC_PCPUS or pcpus
+    domains = np.zeros((pcpus, -(-pcpus // 64)), np.int64)
+    for pcpu in range(pcpus):
+        for other in range(pcpu // size * size, min((pcpu // size + 1) * size, pcpus)):
+            domains[pcpu, other // 64] |= signed(1 << other % 64)
+    return domains
+
+
+def _timing(scenario: Scenario) -> Any:
+    timing = records(1, TIMING)
+    timing.transfer = max(1, cycles_of(scenario, TRANSFER_NS))
+    timing.far_transfer = max(1, cycles_of(scenario, FAR_TRANSFER_NS))
+    timing.store_buffer = STORE_BUFFER
+    return timing
+
+
+TRANSFER_NS, FAR_TRANSFER_NS, LLC_PCPUS, STORE_BUFFER = 44, 118, 0, 42
 
 
 def _births(scenario: Scenario, layout: Layout) -> Any:

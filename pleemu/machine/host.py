@@ -57,6 +57,7 @@ def begin_exit(m, p, reason, now):
     vcpu = m.vcpu[m.pcpu[p].vcpu]
     vcpu.guest_cycles += now - vcpu.guest_from
     vcpu.exit_reason = reason
+    m.pcpu[p].exit_from = now
     go(m, p, EXITING, now + m.cost[0].exit)
 
 
@@ -95,6 +96,9 @@ def tick(m, p, now):
 def handle_exit(m, p, now):
     """kvm_exit, and the part of its handler that acts at once."""
     pcpu = m.pcpu[p]
+    if pcpu.buffered > 0:
+        pcpu.cycle = pcpu.commit_at  # the exit is complete when all stores are in memory
+        return
     cost = m.cost[0]
     v = pcpu.vcpu
     vcpu, cpu = m.vcpu[v], m.cpu[v]

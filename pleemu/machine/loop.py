@@ -2,6 +2,7 @@
 
     the earliest pCPU is     it
     IDLE                     wakes by the interrupt that has arrived and reschedules
+    that has a store due     commits it
     in the GUEST             executes instructions, until another pCPU is earlier, its
                              timer ticks, or something takes it out of the guest
     anywhere in the host     takes a tick that is due, then does what its phase says (`host`)
@@ -17,8 +18,9 @@ from pleemu.hardware.execute import execute
 from pleemu.hardware.interrupts import deliver, deliverable, send_host_interrupt, take_over_posted
 from pleemu.hardware.isa import PROBE_OPERATION_DONE
 from pleemu.hardware.records import GUEST, IDLE, NEVER, NO_FAULT
+from pleemu.hardware.store_buffer import commit, receive_line
 from pleemu.hardware.why import ENDED, HLT_EXIT, PAUSE_EXIT, PROBED, WRMSR_EXIT
-from pleemu.jit import compiled, entry_point
+from pleemu.jit import compiled, entry_point, inlined
 from pleemu.machine.host import begin_exit, end_thread, host_step, leave_open_intervals
 from pleemu.machine.switch import wake_from_idle
 from pleemu.observe.events import EXTERNAL_INTERRUPT, HLT, MSR_WRITE, PAUSE_INSTRUCTION, PROBE
@@ -47,7 +49,7 @@ def advance(m):
         if m.journal[0].recorded > run.room:
             return BUFFER_FULL
         p, limit, limit_p = earliest_two(m)
-        now = m.pcpu[p].cycle
+        now = next_of(m, p)
         if run.next_birth <= now and run.next_birth < run.until:
             start_thread(m)
             continue
@@ -55,6 +57,9 @@ def advance(m):
             return STUCK if now == NEVER and run.next_birth == NEVER else FINISHED
         if now >= run.progress:
             return PROGRESS
+        if m.pcpu[p].commit_at <= m.pcpu[p].cycle:
+            commit(m, p, now)
+            continue
         phase = m.pcpu[p].phase
         if phase == GUEST:
             # Equal cycles: the pCPU with the smaller number comes first.
@@ -85,17 +90,23 @@ def start_thread(m):
 def earliest_two(m):
     """The pCPU with the smallest (cycle, number); and of the others the smallest (cycle, number)."""
     first = 0
-    first_cycle = m.pcpu[0].cycle
+    first_cycle = next_of(m, 0)
     second = -1
     second_cycle = NEVER
     for p in range(1, m.pcpu.shape[0]):
-        cycle = m.pcpu[p].cycle
+        cycle = next_of(m, p)
         if cycle < first_cycle:
             second, second_cycle = first, first_cycle
             first, first_cycle = p, cycle
         elif cycle < second_cycle or second < 0:
             second, second_cycle = p, cycle
     return first, second_cycle, second
+
+
+@inlined
+def next_of(m, p):
+    """The cycle at which pCPU ``p`` does its next thing, or its store buffer commits."""
+    return min(m.pcpu[p].cycle, m.pcpu[p].commit_at)
 
 
 @compiled
@@ -105,6 +116,8 @@ def guest_step(m, p, ordered_until, others):
     v = pcpu.vcpu
     cpu = m.cpu[v]
     now = pcpu.cycle
+    if pcpu.awaited_at <= now:
+        receive_line(m, p)
     host_interrupt = min(pcpu.next_tick, pcpu.interrupt_at)
     if now >= host_interrupt:
         begin_exit(m, p, EXTERNAL_INTERRUPT, now)
@@ -114,12 +127,14 @@ def guest_step(m, p, ordered_until, others):
     if cpu.interrupt_flag == 1 and cpu.shadow == 0:
         vector = deliverable(cpu)
         if vector >= 0:
-            if deliver(m, v, vector, now) == NO_FAULT:
+            if pcpu.buffered > 0:
+                pcpu.cycle = pcpu.commit_at  # interrupts wait for the stores before them
+            elif deliver(m, v, vector, now) == NO_FAULT:
                 pcpu.cycle = now + m.cost[0].delivery
             return
     # Nobody can interrupt this pCPU sooner than one IPI after the earliest of the others.
     free_until = min(host_interrupt, cpu.pir_at, others + m.cost[0].ipi, m.run[0].until)
-    why, now = execute(m, v, now, ordered_until, free_until)
+    why, now = execute(m, p, v, now, ordered_until, free_until)
     pcpu.cycle = now
     if why == PAUSE_EXIT:
         begin_exit(m, p, PAUSE_INSTRUCTION, now)
