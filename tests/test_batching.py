@@ -27,8 +27,8 @@ from pleemu.machine.run import simulate
 execute = loop.execute
 
 def one_instruction(m, p, v, now, ordered_until, free_until):
-    # A `work` probe may take many cycles: cut where the others come in.
-    step = now + 1 if m.code[m.cpu[v].pc].op != OP_PROBE else max(now + 1, ordered_until)
+    # A `work` probe may take many cycles: cut now and then.
+    step = now + 1 if m.code[m.cpu[v].pc].op != OP_PROBE else now + 997
     return execute(m, p, v, now, min(ordered_until, now + 1), min(free_until, step))
 
 loop.execute = one_instruction
@@ -40,16 +40,16 @@ print(json.dumps(found))
 """
 
 # Slow machines: much happens in few instructions.
-SLOW = {"host.hz": "1000", "host.online_cpus": "1", "hardware.tsc_khz": "2000", "kvm.ple_window": "300"}
+SLOW = {"host.hz": "1000", "host.online_cpus": "1", "hardware.tsc_khz": "2000", "kvm.ple_window": "300", "cost.ipi_ns": "100000"}
 PING_PONG = str(GUESTS / "ping_pong.S")
 RUNS = {
-    f"{subject} {policy}": Command(subject, {"duration": "6ms", "policy": policy}, SLOW)
+    f"{subject} {policy}": Command(subject, {"duration": "20ms", "policy": policy}, SLOW)
     for subject in ("case_study", "worst_case", "lost_opportunity", "overboost", "ticket_lock", "queued_lock")
     for policy in ("vanilla", "strict-boost+debooster")
 } | {
-    f"ping_pong {costs}": Command(PING_PONG, {"duration": "6ms", "vcpus": 4, "pcpus": 3}, SLOW | costs)
+    f"ping_pong {costs}": Command(PING_PONG, {"duration": "10ms", "vcpus": 4, "pcpus": 3}, SLOW | costs)
     for costs in (
-        {"kvm.apicv": "false", "cost.ipi_ns": "9000"},
+        {"kvm.apicv": "false", "cost.ipi_ns": "300000"},
         {"cost.exit_ns": "0", "cost.entry_ns": "0"},
         {"cost.exit_ns": "500", "cost.msr_write_ns": "0"},
         {"kvm.apicv": "false", "cost.exit_ns": "0", "cost.interrupt_handler_ns": "0"},
