@@ -72,19 +72,25 @@ def number(default: Any, low: float, high: float, help: str, *, unit: str = "") 
     return _field(default, check, converter=_float_of_int, help=help, unit=unit, parse=_parse_number)
 
 
-def choice(default: Any, known: Collection[Any], help: str, *, what: str = "", unit: str = "") -> Any:
-    """Make a field that takes one of the known values; ``what`` is what a value is called."""
+def choice(default: Any, known: Collection[Any], help: str, *, what: str = "", unit: str = "", none: str = "") -> Any:
+    """Make a field that takes one of the known values; ``what`` is what a value is called.
+
+    ``none`` says what None stands for, if None is allowed.
+    """
     by_text = {str(one): one for one in known}
     one_of = f"use one of {', '.join(by_text)}"
 
     def check(_: Any, attribute: Attribute[Any], value: Any) -> None:
-        if any(type(value) is type(one) and value == one for one in known):
+        if (value is None and none) or any(type(value) is type(one) and value == one for one in known):
             return
         if what and isinstance(value, str):
             raise FieldError(attribute.name, f"unknown {what} {show(value)}{nearest(value, by_text)}")
         raise FieldError(attribute.name, f"{show(value)} is not possible; {one_of}")
 
-    return _field(default, check, help=help, unit=unit, parse=lambda given: by_text.get(given, given))
+    def parse(given: str) -> Any:
+        return None if none and given.lower() == "none" else by_text.get(given, given)
+
+    return _field(default, check, help=help, unit=unit, none=none, parse=parse)
 
 
 def switch(default: bool, help: str) -> Any:

@@ -75,6 +75,9 @@ def storm(policy: str = "vanilla", longest: int = 101, *, scenario: Scenario | N
         ),
         ple=PleStatistics(
             exits=exits,
+            pauses=exits * 341,
+            pauses_before_first=341 if exits else None,
+            guest_ns=4_480.0 if exits else None,
             continuous=exits - 5,
             longest_run=longest,
             by_symbol=symbols,

@@ -71,6 +71,7 @@ def test_plain_python_gives_the_same_runs():
 
 UNITS = {
     "ple": ("test_ple.py",),
+    "pause_filter": ("test_pause_filter.py", "-k", "not machine"),
     "window": ("test_window.py",),
     "on_spin": ("test_on_spin.py",),
     "execute": ("test_execute.py", "-k", "processor_did and 350 or hundreds"),
