@@ -135,16 +135,16 @@ def table(cls: type) -> Any:
     return attrs.field(factory=cls, validator=attrs.validators.instance_of(cls), metadata={"table": cls})
 
 
-def tables(cls: type) -> Any:
-    """Make a field that holds one or more objects of ``cls``."""
+def tables(cls: type, *, default: Any = REQUIRED) -> Any:
+    """Make a field that holds objects of ``cls``, at least one unless there is a default."""
 
     def check(_: Any, attribute: Attribute[Any], value: Any) -> None:
-        if not value:
+        if not value and default is REQUIRED:
             raise FieldError(attribute.name, f"there is none; add a table [[{attribute.name}]]")
         if not all(isinstance(one, cls) for one in value):
             raise FieldError(attribute.name, f"{show(value)} does not consist of {cls.__name__} objects")
 
-    return attrs.field(converter=tuple, validator=check, metadata={"tables": cls})
+    return attrs.field(default=default, converter=tuple, validator=check, metadata={"tables": cls})
 
 
 def _field(default: Any, check: _Check, *, converter: Any = None, **metadata: Any) -> Any:

@@ -248,6 +248,29 @@ class Vm:
         return vcpu % pcpus if isinstance(self.pinning, str) else self.pinning[vcpu]
 
 
+def _check_settings(_: Any, attribute: Attribute[Any], value: Any) -> None:
+    right = 'use a list of "FIELD=VALUE", as in ["host.hz=1000"]'
+    if not isinstance(value, tuple) or not value:
+        raise FieldError(attribute.name, f"{show(value)} changes nothing; {right}")
+    for one in value:
+        if not isinstance(one, str) or "=" not in one:
+            raise FieldError(attribute.name, f"{show(one)} is no setting; {right}")
+
+
+@frozen(kw_only=True)
+class Variant:
+    """The scenario with some fields different: a row of `pleemu compare`."""
+
+    name: str = text(REQUIRED, "name in the comparison")
+    set: tuple[str, ...] = custom(
+        REQUIRED,
+        _check_settings,
+        "fields that are different, each as FIELD=VALUE",
+        converter=_tuple_of_list,
+        parse=lambda given: (given,),
+    )
+
+
 @frozen(kw_only=True)
 class Scenario:
     """One experiment: machine, host kernel, virtual machines, policy, seed and duration."""
@@ -263,6 +286,7 @@ class Scenario:
     host: Host = table(Host)
     cost: Cost = table(Cost)
     vm: tuple[Vm, ...] = tables(Vm)
+    variant: tuple[Variant, ...] = tables(Variant, default=())
     folder: Path = field(default=Path(), eq=False)  # where programs are looked for; not part of the TOML
 
     @property
@@ -321,6 +345,16 @@ class Scenario:
                 raise FieldError(
                     f"{where}.pinning", f"there is no pCPU {show(pcpu)}; use 0 to {last} or raise hardware.pcpus"
                 )
+
+
+def with_fields(scenario: Scenario, fields: Mapping[str, Any]) -> Scenario:
+    """Return one row of a comparison: some fields set, from text or to values, and no variants of its own."""
+    data = attrs.evolve(scenario, variant=()).to_dict()
+    for path, value in fields.items():
+        if path.partition(".")[0] == "variant":
+            raise FieldError(path, "cannot be changed by a row of a comparison; name a field of the scenario")
+        assign(data, Scenario, path, value)
+    return from_dict(data, folder=scenario.folder)
 
 
 def from_dict(data: Mapping[str, Any], *, folder: Path = Path()) -> Scenario:

@@ -36,6 +36,7 @@ RUNS = {
         ("overboost", "25ms"),
         ("ticket_lock", "3ms"),
         ("queued_lock", "3ms"),
+        ("pause_latency", "20ms"),
     )
     for policy in POLICIES
 }

@@ -52,9 +52,10 @@ def run_json(run: Run) -> str:
     return json.dumps(run_to_dict(run), indent=2, allow_nan=False)
 
 
-def compare_json(runs: Iterable[Run]) -> str:
-    """Return runs as the JSON text that `pleemu compare --json` prints."""
-    return json.dumps({"runs": [run_to_dict(run) for run in runs]}, indent=2, allow_nan=False)
+def compare_json(runs: Iterable[tuple[str, Run]]) -> str:
+    """Return named runs as the JSON text that `pleemu compare --json` prints."""
+    rows = [{"name": name, **run_to_dict(run)} for name, run in runs]
+    return json.dumps({"runs": rows}, indent=2, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:
