@@ -50,7 +50,7 @@ SVM_EXIT_REASONS = EXIT_REASONS | {
 PAUSE_EXIT_NAMES = (EXIT_REASONS[PAUSE_INSTRUCTION], SVM_EXIT_REASONS[PAUSE_INSTRUCTION])
 
 
-def exit_reasons(amd):
+def exit_reasons(amd: bool) -> dict[int, str]:
     """Return the names of the exit reasons that KVM prints on such a host."""
     return SVM_EXIT_REASONS if amd else EXIT_REASONS
 
