@@ -17,7 +17,7 @@ from pleemu.machine.result import (
     VmResult,
 )
 from pleemu.policy import POLICIES
-from pleemu.scenario import Hardware, Scenario, Vm
+from pleemu.scenario import Hardware, Scenario, Variant, Vm
 
 COLUMNS = 128
 
@@ -136,6 +136,7 @@ _shares = st.floats(0, 1)
 any_name = st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), min_size=1, max_size=30).filter(
     lambda name: name.isprintable() and name.strip() != ""
 )
+_settings = st.lists(any_name.map("host.hz={}".format), min_size=1, max_size=2)
 
 
 @st.composite
@@ -151,6 +152,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         duration_ms=draw(st.floats(1e-6, 600_000)),
         hardware=Hardware(pcpus=draw(st.integers(1, 1024))),
         vm=tuple(Vm(name=name, program=draw(any_name), vcpus=draw(st.integers(1, 5))) for name in names),
+        variant=draw(st.lists(st.builds(Variant, name=any_name, set=_settings), max_size=2)),
     )
 
 

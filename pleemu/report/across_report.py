@@ -16,7 +16,8 @@ from pleemu.report.run_report import paragraph
 def across_report(rows: Sequence[tuple[str, Run]], what: str) -> RenderableType:
     """Return the report of at least one named run; ``what`` is what the runs differ in."""
     scenario = rows[0][1].scenario
-    head = Text.assemble((scenario.name, "bold"), f"  {len(rows)} runs  seed {rows[0][1].seed}\n")
+    policies = ", ".join(dict.fromkeys(run.policy for _, run in rows))
+    head = Text.assemble((scenario.name, "bold"), f"  {len(rows)} runs  policy {policies}  seed {rows[0][1].seed}\n")
     if scenario.summary:
         head.append(f"{scenario.summary.strip()}\n", "italic")
     seconds = sum(run.wall_seconds for _, run in rows)
@@ -28,7 +29,7 @@ def across_report(rows: Sequence[tuple[str, Run]], what: str) -> RenderableType:
 
 
 def across_table(rows: Sequence[tuple[str, Run]], what: str) -> Grid:
-    """Return one row a run; policies are named where they differ and are not the rows themselves."""
+    """Return one row a run."""
     grid = Grid(
         f"Across {what}",
         (
