@@ -324,6 +324,12 @@ class Scenario:
                 raise FieldError(f"{where}.name", f"{vm.name!r} is also the name of vm.{names[vm.name]}; use another")
             names[vm.name] = number_of_vm
             self._check_placement(where, vm)
+        rows = [variant.name for variant in self.variant]
+        for number_of_variant, name in enumerate(rows):
+            if name in rows[:number_of_variant]:
+                other = f"variant.{rows.index(name)}"
+                problem = f"{name!r} is also the name of {other}; use another"
+                raise FieldError(f"variant.{number_of_variant}.name", problem)
         vcpus, memory_kib = sum(vm.vcpus for vm in self.vm), sum(vm.memory_kib for vm in self.vm)
         if vcpus > VCPU_LIMIT:
             raise FieldError("vm", f"{vcpus} vCPUs in all VMs together are too many; use at most {VCPU_LIMIT}")

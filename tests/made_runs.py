@@ -137,6 +137,7 @@ any_name = st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), min_siz
     lambda name: name.isprintable() and name.strip() != ""
 )
 _settings = st.lists(any_name.map("host.hz={}".format), min_size=1, max_size=2)
+_variants = st.builds(Variant, name=any_name, set=_settings)
 
 
 @st.composite
@@ -152,7 +153,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         duration_ms=draw(st.floats(1e-6, 600_000)),
         hardware=Hardware(pcpus=draw(st.integers(1, 1024))),
         vm=tuple(Vm(name=name, program=draw(any_name), vcpus=draw(st.integers(1, 5))) for name in names),
-        variant=draw(st.lists(st.builds(Variant, name=any_name, set=_settings), max_size=2)),
+        variant=draw(st.lists(_variants, max_size=2, unique_by=lambda one: one.name)),
     )
 
 

@@ -11,7 +11,8 @@ What the manual leaves open, and what is done here:
   (count + 1)th of a row exits. DEVIATION: Bochs does not count it, so that one more passes. With a count of 0
   it exits, as every PAUSE does then.
 * So it makes no difference whether the first PAUSE behind VMRUN is compared with one before it: the counter is full.
-* UNVERIFIED: the clock of the threshold. The manual says cycles; here they are TSC ticks (proposed).
+* UNVERIFIED: the clock of the threshold. The manual says cycles; here they are TSC ticks (proposed). On the
+  Zen 4, with KVM's threshold of presumably 128, rows went on up to about 160 ticks and no more from about 180 on.
 """
 
 from pleemu.jit import compiled, inlined
