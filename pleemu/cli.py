@@ -117,34 +117,48 @@ def compare(
     scenario: _Scenario,
     /,
     *,
-    policies: Annotated[str, Parameter(help="Policies, separated by commas, or all.")] = "all",
+    policies: Annotated[str | None, Parameter(help="Policies, separated by commas, or all.")] = None,
+    across: Annotated[
+        tuple[str, ...],
+        Parameter(
+            negative=(),
+            show_default=False,
+            help="FIELD=VALUE,VALUE: a row for each value of any field; given twice, for each combination.",
+        ),
+    ] = (),
     changes: Changes = _NO_CHANGES,
 ) -> None:
-    """Run a scenario under several policies and show them side by side, on one time axis."""
+    """Run a scenario under several policies, or with several values of a field, and show them side by side.
+
+    Without --policies and --across the rows are the scenario's own variants, or else all shipped policies.
+    """
     from pleemu.catalogue import find
-    from pleemu.experiment.compare import compare as compare_policies
-    from pleemu.policy import policies as policies_named
+    from pleemu.experiment.compare import cases_of
+    from pleemu.experiment.compare import compare as compare_cases
+    from pleemu.report.across_report import across_report
     from pleemu.report.compare_report import compare_report
     from pleemu.report.json_form import compare_json
     from pleemu.report.progress import progress_bar
 
-    compared = policies_named(policies)
-    chosen = changes.apply(find(scenario))
+    compared = cases_of(changes.apply(find(scenario)), policies, across)
     _prepare()
     with progress_bar() as show:
         on_progress = None if show is None else lambda one, done, total: show(one.name, done, total)
-        results = compare_policies(chosen, compared, progress=on_progress)
+        results = compare_cases(compared.cases, progress=on_progress)
     if changes.json:
         _print_text(compare_json(results))
+    elif compared.by_policy:
+        hint = _command("run", scenario, changes, "--policy", compared.cases[0].name, "--trace", "trace.txt")
+        _print(compare_report([run for _, run in results], hint=hint))
     else:
-        hint = _command("run", scenario, changes, "--policy", compared[0].name, "--trace", "trace.txt")
-        _print(compare_report(results, hint=hint))
+        _print(across_report(results, compared.what))
 
 
 @app.command(name="list")
 def list_(
     what: Annotated[
-        Literal["programs", "scenarios", "policies", "schedulers", "processors"], Parameter(help="What to list.")
+        Literal["programs", "scenarios", "policies", "schedulers", "processors", "figures"],
+        Parameter(help="What to list; figures: of the processors, with their sources."),
     ],
     /,
 ) -> None:

@@ -36,6 +36,7 @@ RUNS = {
         ("overboost", "25ms"),
         ("ticket_lock", "3ms"),
         ("queued_lock", "3ms"),
+        ("pause_latency", "20ms"),
     )
     for policy in POLICIES
 }
@@ -71,6 +72,7 @@ def test_plain_python_gives_the_same_runs():
 
 UNITS = {
     "ple": ("test_ple.py",),
+    "pause_filter": ("test_pause_filter.py", "-k", "not machine"),
     "window": ("test_window.py",),
     "on_spin": ("test_on_spin.py",),
     "execute": ("test_execute.py",),

@@ -10,7 +10,7 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 from reference.ple import PauseLoopExiting
 
-from pleemu.hardware.ple import arm, pause_exits
+from pleemu.hardware.pause import load_pause_controls, pause_exits
 from pleemu.hardware.records import CPU
 from pleemu.jit import callable_alone
 
@@ -18,7 +18,7 @@ VECTORS = Path(__file__).parent / "vectors" / "ple.json.gz"
 CASES = json.loads(gzip.decompress(VECTORS.read_bytes()))["cases"]
 U32 = 2**32 - 1
 
-arm_alone = callable_alone(arm)
+load_alone = callable_alone(load_pause_controls)
 exits_alone = callable_alone(pause_exits)
 
 
@@ -30,8 +30,8 @@ class Modelled:
         self.cpu.pause_exiting, self.cpu.ple = pause_exiting, pause_loop_exiting
 
     def enter(self, gap, window):
-        self.cpu.ple_gap, self.cpu.ple_window = gap, window
-        arm_alone(self.cpu)
+        self.cpu.ple_gap = gap
+        load_alone(self.cpu, window)
 
     def exits(self, now, cpl):
         self.cpu.cpl = cpl

@@ -90,6 +90,13 @@ def test_exit_line_is_the_talks(tmp_path: Path) -> None:
     )
 
 
+def test_exit_line_of_an_amd_host_has_its_names(tmp_path: Path) -> None:
+    """kvm_amd calls the same exits pause, hlt, msr and interrupt."""
+    exits = [(0, events.KVM_EXIT, 0, 0, reason, 16, 0) for reason in (40, 12, 32, 1)]
+    lines = traced(tmp_path, [exits], hardware=Hardware(pcpus=1, processor="zen4"))
+    assert [re.search(r"reason (\S+) rip 0x10", line)[1] for line in lines] == ["pause", "hlt", "msr", "interrupt"]
+
+
 def test_threads_of_each_vm_have_pids_of_their_own(tmp_path: Path) -> None:
     """The second VM's vCPUs are numbered from 0 again, with pids 100 higher."""
     (line,) = traced(tmp_path, [[(0, events.KVM_ENTRY, 0, 5, -1, 0, 0)]])

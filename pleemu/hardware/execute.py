@@ -16,7 +16,7 @@ from pleemu.hardware.clock import cycles_to_tsc
 from pleemu.hardware.interrupts import set_fault
 from pleemu.hardware.isa import IMMEDIATE, MEMORY, NONE, PROBE_WORK, RAX, RBP, RBX, RCX, RDX, REGISTER, RSP
 from pleemu.hardware.memory import load, mask_of, readable, sign_extend, store
-from pleemu.hardware.ple import pause_exits
+from pleemu.hardware.pause import pause_exits
 from pleemu.hardware.records import (
     FAULT_ALIGNMENT,
     FAULT_DIVIDE,

@@ -113,6 +113,14 @@ CPU = np.dtype(
         ("pause_armed", "i8"),   # 1: no PAUSE at CPL 0 since the latest VM entry
         ("first_pause_tsc", "i8"),
         ("last_pause_tsc", "i8"),
+        # VMCB fields of the pause filter, and its counter (APM 2 15.14.4)
+        ("pause_filter", "i8"),  # 1: AMD, PAUSE is intercepted
+        ("pause_filter_count", "i8"),  # PAUSEs
+        ("pause_filter_threshold", "i8"),  # TSC ticks, 0: simple mode
+        ("pause_filter_left", "i8"),  # PAUSEs that still pass
+        # statistics
+        ("pauses", "i8"),        # executed without an exit
+        ("loop_pauses_from", "i8"),  # `pauses` when the present loop of them began
         # constant
         ("space", "i8"),         # its address space = its VM
         ("rsp0", "i8"),          # stack for interrupts from CPL 3 (TSS.RSP0)

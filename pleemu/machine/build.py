@@ -105,7 +105,7 @@ def build(
     )
     khz = scenario.hardware.core_rate_khz
     machine.clock.core_khz = khz
-    machine.clock.tsc_khz = scenario.hardware.tsc_khz
+    machine.clock.tsc_khz = scenario.hardware.tsc_rate_khz
     until = cycles_of(scenario, scenario.duration_ns)
     machine.journal.digest = SEED
     machine.journal.recording = recording
@@ -117,7 +117,7 @@ def build(
     machine.run.room = EVENT_BUFFER if recording else 0
     machine.run.progress = NEVER
     for number, vm in enumerate(scenario.vm):
-        _vm(machine, scenario, layout, number, vm)
+        _vm(machine, scenario, policy, layout, number, vm)
     return machine, layout
 
 
@@ -252,14 +252,34 @@ def _tunables(scenario: Scenario, policy: Policy) -> Any:
 def _kvm(scenario: Scenario, policy: Policy) -> Any:
     kvm = records(1, KVM)
     given = scenario.kvm
-    kvm.ple = policy.ple and given.ple_gap > 0
-    kvm.ple_gap = given.ple_gap
-    kvm.ple_window = given.ple_window
-    kvm.ple_window_grow = given.ple_window_grow
-    kvm.ple_window_shrink = given.ple_window_shrink
-    kvm.ple_window_max = given.ple_window_max
+    if scenario.hardware.is_amd:
+        kvm.svm = 1
+        kvm.window_control = given.pause_filter_count > 0 and given.pause_filter_thresh > 0
+        kvm.ple_window = given.pause_filter_count
+        kvm.ple_window_grow = given.pause_filter_count_grow
+        kvm.ple_window_shrink = given.pause_filter_count_shrink
+        kvm.ple_window_max = given.pause_filter_count_max
+    else:
+        kvm.window_control = given.ple_gap > 0
+        kvm.ple_window = given.ple_window
+        kvm.ple_window_grow = given.ple_window_grow
+        kvm.ple_window_shrink = given.ple_window_shrink
+        kvm.ple_window_max = given.ple_window_max
+    # With "PAUSE exiting" there is no window to control, and without the skip no PAUSE would ever complete.
+    kvm.window_control &= policy.ple and not given.pause_exiting
+    kvm.skip_pause = kvm.svm == 0 or given.skip_pause or given.pause_exiting
     kvm.strict_boost = policy.strict_boost
     return kvm
+
+
+def _pause_controls(cpu: Any, scenario: Scenario, policy: Policy) -> None:
+    """What of VMCS or VMCB stays as it is; the window is loaded at each entry."""
+    given = scenario.kvm
+    cpu.pause_exiting = policy.ple and given.pause_exiting
+    cpu.ple = policy.ple and not scenario.hardware.is_amd and given.ple_gap > 0
+    cpu.ple_gap = given.ple_gap
+    cpu.pause_filter = policy.ple and scenario.hardware.is_amd and given.pause_filter_count > 0
+    cpu.pause_filter_threshold = given.pause_filter_thresh
 
 
 def _costs(scenario: Scenario) -> Any:
@@ -271,7 +291,7 @@ def _costs(scenario: Scenario) -> Any:
     return cost
 
 
-def _vm(machine: Machine, scenario: Scenario, layout: Layout, number: int, vm: Vm) -> None:
+def _vm(machine: Machine, scenario: Scenario, policy: Policy, layout: Layout, number: int, vm: Vm) -> None:
     """One VM and its vCPUs: each starts at guest_main(vcpu, vcpus, seed) at CPL 0 on a stack of its own."""
     image, first = layout.images[number], layout.first_vcpu[number]
     top = image.base + vm.memory_kib * 1024
@@ -290,12 +310,12 @@ def _vm(machine: Machine, scenario: Scenario, layout: Layout, number: int, vm: V
         cpu.pc = layout.first_code[number] + image.entry
         cpu.flag_result = 1
         cpu.pir_at = NEVER
-        cpu.ple = machine.kvm.ple[0]
-        cpu.ple_gap = scenario.kvm.ple_gap
+        _pause_controls(cpu, scenario, policy)
         cpu.space = number
         cpu.apic_id = index
         cpu.apicv = scenario.kvm.apicv
-        vcpu.ple_window = scenario.kvm.ple_window
+        vcpu.ple_window = machine.kvm.ple_window[0]
+        vcpu.paused_at = -1
         vcpu.resume = RESUME_ENTER
         vcpu.vm = number
         vcpu.id = index

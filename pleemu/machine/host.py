@@ -16,7 +16,7 @@ from pleemu.hardware.clock import cycles_to_ns
 from pleemu.hardware.cpuid import cpuid
 from pleemu.hardware.interrupts import deliverable, end_of_interrupt, take_over_posted
 from pleemu.hardware.isa import RCX
-from pleemu.hardware.ple import arm
+from pleemu.hardware.pause import load_pause_controls
 from pleemu.hardware.records import (
     ENTERING,
     EXITING,
@@ -109,10 +109,11 @@ def handle_exit(m, p, now):
     count_exit(m, v, reason)
     vcpu.exited_at = now
     if reason == PAUSE_INSTRUCTION:
-        count_pause_exit(m, v, cpu.pc, now, now - vcpu.entered_at, cpu.ple_window, m.run[0].run_gap)
-        old = grow_ple_window(m, v)
-        if old != vcpu.ple_window:
-            record(m, now, PLE_WINDOW, p, v, old, vcpu.ple_window, 0)
+        count_pause_exit(m, v, cpu.pc, now, now - vcpu.entered_at, vcpu.ple_window, m.run[0].run_gap)
+        if m.kvm[0].window_control == 1:
+            old = grow_ple_window(m, v)
+            if old != vcpu.ple_window:
+                record(m, now, PLE_WINDOW, p, v, old, vcpu.ple_window, 0)
         go(m, p, SPINNING, now + cost.pause_handler)
     elif reason == HLT:
         skip_emulated_instruction(m, v)
@@ -190,8 +191,7 @@ def enter(m, p, now):
         time_exit(m, v, vcpu.exit_reason, now - vcpu.exited_at)
     vcpu.ipi_received = 0
     vcpu.entered_at = now
-    cpu.ple_window = vcpu.ple_window
-    arm(cpu)
+    load_pause_controls(cpu, vcpu.ple_window)
     vcpu.guest_from = now + m.cost[0].entry
     go(m, p, GUEST, vcpu.guest_from)
 

@@ -58,7 +58,8 @@ def go_on(m, p, v, where, now):
     """The thread goes on where it called schedule()."""
     if where == RESUME_SPIN:
         end_spin(m, v)
-        skip_emulated_instruction(m, v)
+        if m.kvm[0].skip_pause == 1:
+            skip_emulated_instruction(m, v)
     # A wake-up ends kvm_vcpu_block only if the vCPU can take the interrupt: `halt` looks again.
     phase = HALTING if where == RESUME_HALT else ENTERING
     m.vcpu[v].resume = RESUME_ENTER

@@ -30,7 +30,7 @@ import numpy as np
 STATE_RUNNING, STATE_PREEMPTED, STATE_SLEEPING, STATE_DEAD = range(4)
 STATE_NAMES = ("R", "R+", "S", "X")
 
-# Exit reasons by KVM's names and numbers (SDM 3 appendix C; v5.6 arch/x86/include/uapi/asm/vmx.h).
+# Exit reasons by KVM's names and numbers on VMX (SDM 3 appendix C; v5.6 arch/x86/include/uapi/asm/vmx.h).
 EXTERNAL_INTERRUPT, CPUID, HLT, MSR_WRITE, PAUSE_INSTRUCTION = 1, 10, 12, 32, 40
 EXIT_REASONS = {
     EXTERNAL_INTERRUPT: "EXTERNAL_INTERRUPT",
@@ -40,6 +40,21 @@ EXIT_REASONS = {
     PAUSE_INSTRUCTION: "PAUSE_INSTRUCTION",
 }
 EXIT_REASON_LIMIT = 64
+
+# On SVM the events have the same numbers; KVM's names for them are others (v5.6 arch/x86/include/uapi/asm/svm.h).
+SVM_EXIT_REASONS = EXIT_REASONS | {
+    EXTERNAL_INTERRUPT: "interrupt",
+    HLT: "hlt",
+    MSR_WRITE: "msr",
+    PAUSE_INSTRUCTION: "pause",
+}
+PAUSE_EXIT_NAMES = (EXIT_REASONS[PAUSE_INSTRUCTION], SVM_EXIT_REASONS[PAUSE_INSTRUCTION])
+
+
+def exit_reasons(amd: bool) -> dict[int, str]:
+    """Return the names of the exit reasons that KVM prints on such a host."""
+    return SVM_EXIT_REASONS if amd else EXIT_REASONS
+
 
 EVENT = np.dtype(
     [

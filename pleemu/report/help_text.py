@@ -27,7 +27,9 @@ def run_help() -> str:
 def compare_help() -> str:
     """Return what stands below the options of ``pleemu compare --help``."""
     examples = _EXAMPLES.format(command="pleemu compare").replace("--policy debooster", "--policies vanilla,debooster")
-    keys = '  runs          a list of runs; the keys of each are listed by "pleemu run --help"'
+    examples += "\n  pleemu compare worst_case --across hardware.processor=haswell,skylake-sp,zen4"
+    examples += "\n  pleemu compare worst_case --across 'vm.0.pinning=0,0;0,1' --across host.hz=250,1000 --pcpus 2"
+    keys = '  runs          a list of runs: each has a name and the keys that are listed by "pleemu run --help"'
     return f"{examples}\n\n{_fields()}\n\nKeys of the JSON object:\n{keys}"
 
 

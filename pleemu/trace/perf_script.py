@@ -40,6 +40,7 @@ class PerfScript:
     def __init__(self, scenario: Scenario, file: TextIO) -> None:
         self._file = file
         self._core_khz = scenario.hardware.core_rate_khz
+        self._reasons = events.exit_reasons(scenario.hardware.is_amd)
         step = _PID_STEP * -(-max(vm.vcpus for vm in scenario.vm) // _PID_STEP)
         numbered = [(vm, vcpu) for vm, one in enumerate(scenario.vm) for vcpu in range(one.vcpus)]
         self._number_in_vm = [vcpu for _, vcpu in numbered]
@@ -73,7 +74,7 @@ class PerfScript:
 
     def _kvm_exit(self, _: int, vcpu: int, event: _Event) -> str:
         reason, rip, _ = event
-        name = events.EXIT_REASONS.get(reason, str(reason))
+        name = self._reasons.get(reason, str(reason))
         return f"kvm:kvm_exit: vcpu {self._number_in_vm[vcpu]} reason {name} rip {rip & _U64:#x} info 0 0"
 
     def _kvm_entry(self, _: int, vcpu: int, event: _Event) -> str:
