@@ -102,6 +102,8 @@ _COSTS = {
 } | {
     "cost.tick_ns": _microseconds,
     "cost.wakeup_ns": _microseconds,
+    "cost.posted_ns": _microseconds,
+    "cost.ipi_target_ns": _microseconds,
     "cost.idle_exit_ns": _microseconds,
     "cost.ipi_ns": st.integers(1, 20_000) | st.sampled_from((1, 700)),
 }
@@ -113,6 +115,7 @@ _FIELDS = _COSTS | {
     "kvm.ple_window_grow": st.sampled_from((0, 1, 2, 2, 3, 5000)),
     "kvm.ple_window_shrink": st.sampled_from((0, 0, 1, 2)),
     "kvm.apicv": st.sampled_from(("true", "false")),
+    "kvm.ipiv": st.sampled_from(("true", "false")),
     "hardware.processor": st.sampled_from(("haswell", "broadwell", "skylake-sp", "cascade-lake", "ice-lake-sp")),
     "hardware.locked_cycles": st.integers(1, 40),
     "host.start_spread_ms": st.sampled_from(("0", "0.05", "1")),
@@ -145,6 +148,8 @@ def commands(draw: st.DrawFn, policies: tuple[str, ...] = tuple(one.name for one
     if draw(st.booleans()):
         fields["hardware.core_khz"] = str(khz * draw(st.sampled_from((5, 9, 10, 11, 17))) // 10)
     fields |= {path: str(draw(_FIELDS[path])) for path in sorted(changed)}
+    if fields.get("kvm.apicv") == "false":
+        fields.pop("kvm.ipiv", None)
     for vm in range(vms):
         places = draw(st.just(None) | st.lists(st.integers(0, pcpus - 1), min_size=vcpus, max_size=vcpus))
         fields[f"vm.{vm}.pinning"] = "round-robin" if places is None else ",".join(map(str, places))

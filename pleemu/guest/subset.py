@@ -88,6 +88,8 @@ SUBSET: dict[int, Form] = {
     Mnemonic.CLI: Form(isa.OP_CLI),
     Mnemonic.STI: Form(isa.OP_STI),
     Mnemonic.IRETQ: Form(isa.OP_IRETQ, cost_class=isa.COST_IRET, falls_through=False),
+    Mnemonic.SYSCALL: Form(isa.OP_SYSCALL, cost_class=isa.COST_IRET),
+    Mnemonic.SYSRETQ: Form(isa.OP_SYSRET, cost_class=isa.COST_IRET, falls_through=False),
     Mnemonic.WRMSR: Form(isa.OP_WRMSR),
     Mnemonic.RDMSR: Form(isa.OP_RDMSR),
     Mnemonic.RDTSC: Form(isa.OP_RDTSC, cost_class=isa.COST_RDTSC),
@@ -106,3 +108,7 @@ INDIRECT = {
     Mnemonic.JMP: Form(isa.OP_JMP_INDIRECT, ("src",), falls_through=False, only_size=8),
     Mnemonic.CALL: Form(isa.OP_CALL_INDIRECT, ("src",), only_size=8),
 }
+
+# MOV with CR8, the task priority; there are no other control registers.
+CR8_READ = Form(isa.OP_CR8_READ, _BOTH)
+CR8_WRITE = Form(isa.OP_CR8_WRITE, _BOTH)

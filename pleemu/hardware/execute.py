@@ -14,6 +14,7 @@ from pleemu.hardware.clock import cycles_to_tsc
 from pleemu.hardware.interrupts import set_fault
 from pleemu.hardware.isa import IMMEDIATE, MEMORY, NONE, PROBE_WORK, RAX, RDX, REGISTER, RSP
 from pleemu.hardware.memory import load, mask_of, readable, sign_extend, store
+from pleemu.hardware.msr import move_cr8, read_msr, write_msr
 from pleemu.hardware.ple import pause_exits
 from pleemu.hardware.records import (
     FAULT_JUMP,
@@ -23,8 +24,9 @@ from pleemu.hardware.records import (
     FAULT_UNSUPPORTED,
     FAULT_WRITE,
 )
-from pleemu.hardware.system import iretq, pop, push, read_msr, step_work, table_index, write_msr
-from pleemu.hardware.why import ENDED, FAULTED, HLT_EXIT, PAUSE_EXIT, PROBED, STOPPED, WINDOW
+from pleemu.hardware.syscall import syscall, sysret
+from pleemu.hardware.system import iretq, pop, push, step_work, table_index
+from pleemu.hardware.why import CR8_EXIT, ENDED, FAULTED, HLT_EXIT, PAUSE_EXIT, PROBED, STOPPED, WINDOW
 from pleemu.jit import compiled
 
 
@@ -228,6 +230,8 @@ def execute(m, v, now, ordered_until, free_until):
             tsc = cycles_to_tsc(m.clock[0], now)
             registers[RAX] = tsc & 0xFFFFFFFF
             registers[RDX] = (tsc >> 32) & 0xFFFFFFFF
+        elif op == OP.OP_SYSCALL:
+            following = syscall(m, v, pc, now)
         elif op == OP.OP_END:
             status = ENDED
             break
@@ -253,12 +257,23 @@ def execute(m, v, now, ordered_until, free_until):
             if status != WINDOW:
                 break
         elif op == OP.OP_RDMSR:
-            if not read_msr(m, v, pc, now):
-                status = FAULTED
+            status = read_msr(m, v, pc, now)
+            if status != STOPPED:
                 break
         elif op == OP.OP_IRETQ:
             following = iretq(m, v, pc, now)
             if following < 0:
+                status = FAULTED
+                break
+            status = WINDOW
+        elif op == OP.OP_SYSRET:
+            following = sysret(m, v, pc, now)
+            status = WINDOW
+        elif op == OP.OP_CR8_READ or op == OP.OP_CR8_WRITE:
+            if cpu.apicv == 0:
+                status = CR8_EXIT
+                break
+            if not move_cr8(m, v, pc, now):
                 status = FAULTED
                 break
             status = WINDOW

@@ -80,7 +80,11 @@ REGISTERS = 17
     OP_RDTSC,
     OP_FENCE,        # mfence, lfence, sfence
     OP_PROBE,        # a nop with an SDT note: `probe` says which, src is its operand
-) = range(51)
+    OP_SYSCALL,
+    OP_SYSRET,       # its 64-bit form
+    OP_CR8_READ,     # dst = CR8
+    OP_CR8_WRITE,    # CR8 = src
+) = range(55)
 
 # Condition codes as encoded in the low four bits of Jcc, SETcc and CMOVcc (SDM 1 appendix B).
 CC_O, CC_NO, CC_B, CC_AE, CC_E, CC_NE, CC_BE, CC_A, CC_S, CC_NS, CC_P, CC_NP, CC_L, CC_GE, CC_LE, CC_G = range(16)
@@ -112,7 +116,7 @@ PROBES = (
     COST_PAUSE,
     COST_RDTSC,
     COST_FENCE,
-    COST_IRET,
+    COST_IRET,      # and SYSCALL, SYSRET: another privilege level
 ) = range(6)
 COST_CLASSES = 6
 
@@ -159,7 +163,10 @@ _READ_DST_ONLY = (OP_CMP, OP_TEST, OP_BT)
 _WRITE_DST_ONLY = (OP_MOV, OP_MOVZX, OP_MOVSX, OP_SETCC, OP_POP)
 _STACK = (OP_CALL, OP_CALL_INDIRECT, OP_RET, OP_PUSH, OP_POP, OP_IRETQ)
 # What can fault or end the vCPU, be it only at CPL 3: the first fault of a run is the one to report.
-_MAY_STOP = (OP_END, OP_UNSUPPORTED, OP_JMP_INDIRECT, OP_WRMSR, OP_RDMSR, OP_HLT, OP_CLI, OP_STI)
+_MAY_STOP = (
+    OP_END, OP_UNSUPPORTED, OP_JMP_INDIRECT, OP_WRMSR, OP_RDMSR, OP_HLT, OP_CLI, OP_STI,
+    OP_SYSCALL, OP_SYSRET, OP_CR8_READ, OP_CR8_WRITE,
+)
 _BIT_TESTS = (OP_BT, OP_BTS, OP_BTR, OP_BTC)
 
 

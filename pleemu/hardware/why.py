@@ -9,4 +9,7 @@
     WINDOW,      # an interrupt may have become deliverable
     ENDED,       # guest_main has returned
     FAULTED,     # see the fault record
-) = range(8)
+    RDMSR_EXIT,
+    ICR_WRITTEN,  # pc is at a WRMSR whose IPI the processor may send without an exit
+    CR8_EXIT,
+) = range(11)

@@ -12,6 +12,8 @@ from attrs import frozen
 from pleemu.errors import ScenarioError
 from pleemu.guest.image import Image
 from pleemu.hardware import isa
+from pleemu.hardware.apic import SVR_ENABLED
+from pleemu.hardware.msr import STAR_SELECTORS
 from pleemu.hardware.records import CLOCK, CPU, FAULT, IDLE, NEVER, PCPU, SPACE
 from pleemu.hypervisor.records import COST, KVM, RESUME_ENTER, VCPU, VM
 from pleemu.machine.state import BIRTH, RUN, Machine
@@ -226,6 +228,7 @@ def _kvm(scenario: Scenario, policy: Policy) -> Any:
     kvm.ple_window_shrink = given.ple_window_shrink
     kvm.ple_window_max = given.ple_window_max
     kvm.strict_boost = policy.strict_boost
+    kvm.ipiv = given.ipiv
     return kvm
 
 
@@ -262,6 +265,9 @@ def _vm(machine: Machine, scenario: Scenario, layout: Layout, number: int, vm: V
         cpu.space = number
         cpu.apic_id = index
         cpu.apicv = scenario.kvm.apicv
+        cpu.ipiv = scenario.kvm.ipiv
+        cpu.svr = SVR_ENABLED | 0xFF  # the reset value's vector
+        cpu.star = STAR_SELECTORS << 32
         vcpu.ple_window = scenario.kvm.ple_window
         vcpu.resume = RESUME_ENTER
         vcpu.vm = number
