@@ -89,6 +89,13 @@ def deliverable(cpu):
 
 
 @compiled
+def begin_service(cpu, vector):
+    """The processor takes ``vector``: IRR -> ISR."""
+    clear_vector(cpu.irr, vector)
+    set_vector(cpu.isr, vector)
+
+
+@compiled
 def end_of_interrupt(cpu):
     """A write to the EOI register: the highest vector leaves service."""
     vector = highest(cpu.isr)
@@ -126,8 +133,7 @@ def deliver(m, v, vector, now):
     cpu.interrupt_flag = 0
     cpu.cpl = 0
     cpu.pc = handler
-    clear_vector(cpu.irr, vector)
-    set_vector(cpu.isr, vector)
+    begin_service(cpu, vector)
     return NO_FAULT
 
 
