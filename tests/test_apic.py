@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import namedtuple
 
 import numpy as np
-from hypothesis import given, note
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
 from reference.apic import ALLOWED, READABLE, Apic, is_sendable, named, receivers
 
@@ -86,7 +86,8 @@ def point_at(m, v, number, value=0):
     registers[RDX] = value >> 32
 
 
-vectors = st.integers(16, 255)
+near = st.sampled_from((0x31, 0x35, 0x3F, 0x40, 0x41, 0x52))  # so that classes meet
+vectors = near | st.integers(16, 255)
 numbers = st.sampled_from((*ALLOWED, *ALLOWED, 0x80A, 0x80D, 0x802, 0x801, 0x840, 0x7FF, 0x809))
 steps = st.one_of(
     st.tuples(st.just("post"), vectors),
@@ -94,7 +95,7 @@ steps = st.one_of(
     st.tuples(st.just("take"), st.just(0)),
     st.tuples(st.just("take"), st.just(0)),
     st.tuples(st.just("eoi"), st.just(0)),
-    st.tuples(st.just("tpr"), st.integers(0, 255)),
+    st.tuples(st.just("tpr"), near | st.integers(0, 255)),
     st.tuples(st.just("self"), vectors),
     st.tuples(numbers, st.integers(0, 0x1FF) | st.integers(0, MASK)),
 )
@@ -146,7 +147,7 @@ destinations = (
     | st.builds(lambda cluster, members: cluster << 16 | members, st.integers(0, 3), st.integers(0, 0xFFFF))
     | st.integers(0, 2**32 - 1)
 )
-modes = st.sampled_from((0, 0, 0, 0, 1, 1, 1, 2, 4, 5, 6, 7))
+modes = st.sampled_from((0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 4, 7))
 icrs = st.builds(
     lambda destination, vector, mode, logical, assertion, level, short: (
         destination << 32 | short << 18 | level << 15 | assertion << 14 | logical << 11 | mode << 8 | vector
@@ -154,9 +155,9 @@ icrs = st.builds(
     destinations,
     st.integers(16, 255) | st.integers(0, 255),
     modes,
+    st.sampled_from((0, 0, 1)),
     st.integers(0, 1),
-    st.integers(0, 1),
-    st.sampled_from((0, 0, 0, 0, 0, 1)),
+    st.sampled_from((0, 0, 0, 1)),
     st.sampled_from((0, 0, 0, 1, 2, 3)),
 )
 
@@ -206,6 +207,7 @@ def test_ipi_reaches_its_receivers(icr, count, first, apicv, data):
             assert notified == (NEVER if one == sender else due + POSTED * apicv)
 
 
+@settings(max_examples=500)
 @given(icrs, st.integers(1, 40), st.integers(0, 3), st.data())
 def test_processor_sends_plain_ipis_alone(icr, count, first, data):
     """IPI virtualisation does what is fixed, physical, edge-triggered and for one that exists, and nothing else."""
