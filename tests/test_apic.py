@@ -25,6 +25,7 @@ from pleemu.scheduler.records import RQ, TASK, TUNABLES
 write_alone, read_alone = callable_alone(msr.write_msr), callable_alone(msr.read_msr)
 deliverable_alone, begin_alone = callable_alone(interrupts.deliverable), callable_alone(interrupts.begin_service)
 take_over_alone, set_alone = callable_alone(interrupts.take_over_posted), callable_alone(interrupts.set_vector)
+priority_alone = callable_alone(interrupts.processor_priority)
 is_destination_alone = callable_alone(is_destination)
 send_alone = callable_alone(icr_module.apic_send_ipi)
 virtualise_alone = callable_alone(ipi_virtualisation.virtualise_ipi)
@@ -133,6 +134,7 @@ def test_apic_is_the_manuals(apic_id, events):
             assert (why == WINDOW) == reference.write(number, value)
             assert why in (WINDOW, FAULTED)
         assert vectors_in(cpu.pir) == reference.posted
+        assert priority_alone(cpu) == reference.ppr
     for number in range(0x7FF, 0x841):
         point_at(m, 0, number)
         why = read_alone(m, 0, 0, 0)
