@@ -103,6 +103,8 @@ _COSTS = {
 } | {
     "cost.tick_ns": _microseconds,
     "cost.wakeup_ns": _microseconds,
+    "cost.posted_ns": _microseconds,
+    "cost.ipi_target_ns": _microseconds,
     "cost.idle_exit_ns": _microseconds,
     "cost.ipi_ns": st.integers(1, 20_000) | st.sampled_from((1, 700)),
 }
@@ -114,6 +116,7 @@ _FIELDS = _COSTS | {
     "kvm.ple_window_grow": st.sampled_from((0, 1, 2, 2, 3, 5000)),
     "kvm.ple_window_shrink": st.sampled_from((0, 0, 1, 2)),
     "kvm.apicv": st.sampled_from(("true", "false")),
+    "kvm.ipiv": st.sampled_from(("true", "false")),
     "kvm.pause_exiting": st.sampled_from(("true", "false", "false")),
     "hardware.processor": st.sampled_from([one.name for one in PROCESSORS if one.vendor == INTEL]),
     "hardware.locked_cycles": st.integers(1, 40),
@@ -158,6 +161,8 @@ def commands(draw: st.DrawFn, policies: tuple[str, ...] = tuple(one.name for one
     if draw(st.booleans()):
         fields["hardware.core_khz"] = str(khz * draw(st.sampled_from((5, 9, 10, 11, 17))) // 10)
     fields |= {path: str(draw(known[path])) for path in sorted(changed)}
+    if fields.get("kvm.apicv") == "false":
+        fields.pop("kvm.ipiv", None)
     for vm in range(vms):
         places = draw(st.just(None) | st.lists(st.integers(0, pcpus - 1), min_size=vcpus, max_size=vcpus))
         fields[f"vm.{vm}.pinning"] = "round-robin" if places is None else ",".join(map(str, places))

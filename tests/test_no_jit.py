@@ -75,6 +75,7 @@ UNITS = {
     "pause_filter": ("test_pause_filter.py", "-k", "not machine"),
     "window": ("test_window.py",),
     "on_spin": ("test_on_spin.py",),
+    "apic": ("test_apic.py",),
     "execute": ("test_execute.py",),
     "instruction_set": ("test_instruction_set.py", "-k", "not interrupts"),
     "scheduler": ("test_scheduler_vectors.py", "-k", "[3] or [77] or [105] or [133] or [147]"),

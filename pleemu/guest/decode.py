@@ -12,7 +12,7 @@ from itertools import pairwise
 import attrs
 import numpy as np
 import numpy.typing as npt
-from iced_x86 import ConstantOffsets, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic
+from iced_x86 import ConstantOffsets, Decoder, DecoderOptions, Instruction, Mnemonic
 
 from pleemu.errors import GuestError
 from pleemu.guest.link import EXIT_STUB, PROBLEMS_SHOWN
@@ -100,11 +100,7 @@ class _Traversal:
         except UnsupportedError as reason:
             self._problem(address, text_of(instruction, linked.name_of), str(reason))
             return instruction.next_ip
-        if instruction.flow_control in (
-            FlowControl.UNCONDITIONAL_BRANCH,
-            FlowControl.CONDITIONAL_BRANCH,
-            FlowControl.CALL,
-        ):
+        if form.roles == ("branch",):
             record["branch"] = target = instruction.near_branch_target
             if not len(EXIT_STUB) <= target - linked.base < linked.code_size and target != linked.base:
                 self._problem(address, text_of(instruction, linked.name_of), "its target is outside of the code")

@@ -16,6 +16,7 @@ from pleemu.hardware.clock import cycles_to_tsc
 from pleemu.hardware.interrupts import set_fault
 from pleemu.hardware.isa import IMMEDIATE, MEMORY, NONE, PROBE_WORK, RAX, RBP, RBX, RCX, RDX, REGISTER, RSP
 from pleemu.hardware.memory import load, mask_of, readable, sign_extend, store
+from pleemu.hardware.msr import move_cr8, read_msr, write_msr
 from pleemu.hardware.pause import pause_exits
 from pleemu.hardware.records import (
     FAULT_ALIGNMENT,
@@ -30,6 +31,7 @@ from pleemu.hardware.records import (
 from pleemu.hardware.rotate import double_shift, rotate
 from pleemu.hardware.store_buffer import commit, fetch, put, take
 from pleemu.hardware.string import FAULTY, MORE, string_element
+from pleemu.hardware.syscall import syscall, sysret
 from pleemu.hardware.system import (
     counter_branches,
     exchange_pair,
@@ -37,12 +39,10 @@ from pleemu.hardware.system import (
     pop,
     pop_flags,
     push,
-    read_msr,
     step_work,
     table_index,
-    write_msr,
 )
-from pleemu.hardware.why import CPUID_EXIT, ENDED, FAULTED, HLT_EXIT, PAUSE_EXIT, PROBED, STOPPED, WINDOW
+from pleemu.hardware.why import CPUID_EXIT, CR8_EXIT, ENDED, FAULTED, HLT_EXIT, PAUSE_EXIT, PROBED, STOPPED, WINDOW
 from pleemu.hardware.wide import divide, multiply_wide
 from pleemu.jit import compiled
 
@@ -350,6 +350,8 @@ def execute(m, p, v, now, ordered_until, free_until):
         elif op == OP.OP_CPUID:
             status = CPUID_EXIT
             break
+        elif op == OP.OP_SYSCALL:
+            following = syscall(m, v, pc, now)
         elif op == OP.OP_END:
             status = ENDED
             break
@@ -377,12 +379,23 @@ def execute(m, p, v, now, ordered_until, free_until):
             if status != WINDOW:
                 break
         elif op == OP.OP_RDMSR:
-            if not read_msr(m, v, pc, now):
-                status = FAULTED
+            status = read_msr(m, v, pc, now)
+            if status != STOPPED:
                 break
         elif op == OP.OP_IRETQ:
             following = iretq(m, v, pc, now)
             if following < 0:
+                status = FAULTED
+                break
+            status = WINDOW
+        elif op == OP.OP_SYSRET:
+            following = sysret(m, v, pc, now)
+            status = WINDOW
+        elif op == OP.OP_CR8_READ or op == OP.OP_CR8_WRITE:
+            if cpu.apicv == 0:
+                status = CR8_EXIT
+                break
+            if not move_cr8(m, v, pc, now):
                 status = FAULTED
                 break
             status = WINDOW

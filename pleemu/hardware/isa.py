@@ -120,7 +120,11 @@ REGISTERS = 17
     OP_FENCE,        # lfence, sfence: x86-TSO has nothing for them to do
     OP_MFENCE,
     OP_PROBE,        # a nop with an SDT note: `probe` says which, src is its operand
-) = range(91)
+    OP_SYSCALL,
+    OP_SYSRET,       # its 64-bit form
+    OP_CR8_READ,     # dst = CR8
+    OP_CR8_WRITE,    # CR8 = src
+) = range(95)
 
 # Which repetition a string instruction has; LOOP uses them for loop, loope and loopne.
 ONCE, REP, REPNE = range(3)
@@ -155,7 +159,7 @@ PROBES = (
     COST_PAUSE,
     COST_RDTSC,
     COST_FENCE,
-    COST_IRET,
+    COST_IRET,      # and SYSCALL, SYSRET: another privilege level
     COST_DIVIDE,    # div, idiv
 ) = range(7)
 COST_CLASSES = 7
@@ -209,6 +213,7 @@ _STACK = (OP_CALL, OP_CALL_INDIRECT, OP_RET, OP_PUSH, OP_POP, OP_LEAVE, OP_PUSHF
 # What can fault or end the vCPU, be it only at CPL 3: the first fault of a run is the one to report.
 _MAY_STOP = (
     OP_END, OP_UNSUPPORTED, OP_JMP_INDIRECT, OP_DIV, OP_IDIV, OP_INVLPG, OP_WRMSR, OP_RDMSR, OP_HLT, OP_CLI, OP_STI,
+    OP_SYSCALL, OP_SYSRET, OP_CR8_READ, OP_CR8_WRITE,
 )
 _DIRECT = (OP_JMP, OP_JCC, OP_JRCXZ, OP_LOOP)
 # LOCK, serialising instructions (SDM 3A 9.3), and what leaves the guest: when the store buffer is drained.

@@ -105,6 +105,14 @@ CPU = np.dtype(
         ("isr", "i8", (4,)),
         ("pir", "i8", (4,)),     # posted-interrupt requests (SDM 3 29.6), also used without APICv
         ("pir_at", "i8"),        # when the notification arrives, NEVER if there is none
+        ("tpr", "i8"),
+        ("svr", "i8"),
+        ("icr", "i8"),           # as last written
+        ("injected", "i8"),      # without APICv: the VM entry brings an interrupt
+        # MSRs of SYSCALL
+        ("star", "i8"),
+        ("lstar", "i8"),         # RIP of the entry point
+        ("fmask", "i8"),
         # VMCS fields of pause-loop exiting, and what the processor remembers (SDM 3C 25.1.3)
         ("pause_exiting", "i8"),  # "PAUSE exiting" control: every PAUSE exits
         ("ple", "i8"),           # "PAUSE-loop exiting" control
@@ -126,6 +134,7 @@ CPU = np.dtype(
         ("rsp0", "i8"),          # stack for interrupts from CPL 3 (TSS.RSP0)
         ("apic_id", "i8"),
         ("apicv", "i8"),         # virtual-interrupt delivery and posted interrupts
+        ("ipiv", "i8"),          # IPI virtualization
     ],
     align=True,
 )
@@ -155,11 +164,15 @@ CLOCK = np.dtype([("core_khz", "i8"), ("tsc_khz", "i8")], align=True)
     FAULT_PRIVILEGE,    # CPL 0 only
     FAULT_MSR,
     FAULT_VECTOR,       # an interrupt without a handler
-    FAULT_DESTINATION,  # an IPI to an APIC ID that does not exist, or in a mode outside the subset
+    FAULT_DESTINATION,  # an IPI to an APIC that does not exist
     FAULT_SELECTOR,     # IRETQ to a more privileged level
     FAULT_DIVIDE,       # #DE
     FAULT_ALIGNMENT,    # #GP: cmpxchg16b of what is not aligned to 16 bytes
-) = range(13)
+    FAULT_MSR_VALUE,    # WRMSR of a value with reserved bits, or that the machine cannot take
+    FAULT_DELIVERY,     # an IPI of a kind outside the subset
+    FAULT_SYSCALL,      # SYSCALL without an entry point
+    FAULT_CR8,          # MOV to CR8 of more than 15
+) = range(17)
 
 FAULT = np.dtype(
     [

@@ -1,13 +1,12 @@
-"""The instructions that are more than arithmetic: stack, LOOP, cmpxchg16b, IRETQ, MSRs, and the probe `work`."""
+"""The instructions that are more than arithmetic: stack, LOOP, cmpxchg16b, IRETQ, and the probe `work`."""
 
 from pleemu.hardware import flags
 from pleemu.hardware.alu import write_register
-from pleemu.hardware.interrupts import end_of_interrupt, set_fault
+from pleemu.hardware.interrupts import set_fault
 from pleemu.hardware.isa import ONCE, OP_LOOP, RAX, RCX, RDX, REGISTER, REP, RSP
 from pleemu.hardware.memory import load, mask_of, readable
 from pleemu.hardware.records import (
     FAULT_JUMP,
-    FAULT_MSR,
     FAULT_READ,
     FAULT_READONLY,
     FAULT_SELECTOR,
@@ -15,11 +14,7 @@ from pleemu.hardware.records import (
     WORK_DEPTH,
 )
 from pleemu.hardware.store_buffer import fetch, put
-from pleemu.hardware.why import FAULTED, WINDOW, WRMSR_EXIT
 from pleemu.jit import compiled
-
-# x2APIC registers (SDM 3 table 10-6).
-MSR_APIC_ID, MSR_EOI, MSR_ICR = 0x802, 0x80B, 0x830
 
 
 @compiled
@@ -126,33 +121,6 @@ def iretq(m, v, pc, now):
         cpu.registers[RSP] = load(m.memory, space.first_word, offset + 24, 8)
         cpu.cpl = level
     return following
-
-
-@compiled
-def write_msr(m, v, pc, now):
-    """WRMSR: WINDOW if it is done, WRMSR_EXIT if the hypervisor must do it, FAULTED."""
-    cpu = m.cpu[v]
-    number = cpu.registers[RCX] & 0xFFFFFFFF
-    if number == MSR_EOI and cpu.apicv == 1:
-        end_of_interrupt(cpu)
-        return WINDOW
-    if number == MSR_EOI or number == MSR_ICR:
-        return WRMSR_EXIT
-    set_fault(m.fault[0], FAULT_MSR, v, pc, number, 0, now)
-    return FAULTED
-
-
-@compiled
-def read_msr(m, v, pc, now):
-    """RDMSR of the APIC ID; False: fault."""
-    cpu = m.cpu[v]
-    number = cpu.registers[RCX] & 0xFFFFFFFF
-    if number != MSR_APIC_ID:
-        set_fault(m.fault[0], FAULT_MSR, v, pc, number, 0, now)
-        return False
-    cpu.registers[RAX] = cpu.apic_id
-    cpu.registers[RDX] = 0
-    return True
 
 
 @compiled

@@ -59,6 +59,7 @@ KVM = np.dtype(
         ("ple_window_max", "i8"),
         ("skip_pause", "i8"),         # KVM completes the PAUSE that exited
         ("strict_boost", "i8"),
+        ("ipiv", "i8"),
     ],
     align=True,
 )
@@ -75,6 +76,8 @@ COST = np.dtype(
         ("context_switch", "i8"),
         ("tick", "i8"),
         ("ipi", "i8"),
+        ("ipi_target", "i8"),         # each further destination of one ICR write
+        ("posted", "i8"),             # from the notification's arrival to the vector in IRR
         ("wakeup", "i8"),
         ("idle_exit", "i8"),
         ("delivery", "i8"),           # of an interrupt inside the guest

@@ -12,7 +12,9 @@ from attrs import frozen
 from pleemu.errors import ScenarioError
 from pleemu.guest.image import Image
 from pleemu.hardware import isa
+from pleemu.hardware.apic import SVR_ENABLED
 from pleemu.hardware.cache import LINE_SIZE
+from pleemu.hardware.msr import STAR_SELECTORS
 from pleemu.hardware.records import BUFFER_LIMIT, CLOCK, CPU, FAULT, IDLE, LINE, NEVER, PCPU, SPACE, STORE, TIMING
 from pleemu.hypervisor.records import COST, KVM, RESUME_ENTER, VCPU, VM
 from pleemu.machine.state import BIRTH, RUN, Machine
@@ -205,7 +207,7 @@ def _pcpus(scenario: Scenario) -> Any:
 def _domains(scenario: Scenario) -> Any:
     """By pCPU: the set of those that share its last-level cache, 64 to a word."""
     pcpus = scenario.hardware.pcpus
-    size = LLC_PCPUS or pcpus
+    size = scenario.hardware.costs().llc_pcpus or pcpus
     domains = np.zeros((pcpus, -(-pcpus // 64)), np.int64)
     for pcpu in range(pcpus):
         for other in range(pcpu // size * size, min((pcpu // size + 1) * size, pcpus)):
@@ -215,13 +217,11 @@ def _domains(scenario: Scenario) -> Any:
 
 def _timing(scenario: Scenario) -> Any:
     timing = records(1, TIMING)
-    timing.transfer = max(1, cycles_of(scenario, TRANSFER_NS))
-    timing.far_transfer = max(1, cycles_of(scenario, FAR_TRANSFER_NS))
-    timing.store_buffer = STORE_BUFFER
+    costs = scenario.hardware.costs()
+    timing.transfer = max(1, cycles_of(scenario, costs.transfer_ns))
+    timing.far_transfer = max(1, cycles_of(scenario, costs.far_transfer_ns))
+    timing.store_buffer = costs.store_buffer
     return timing
-
-
-TRANSFER_NS, FAR_TRANSFER_NS, LLC_PCPUS, STORE_BUFFER = 44, 118, 0, 42
 
 
 def _births(scenario: Scenario, layout: Layout) -> Any:
@@ -269,6 +269,7 @@ def _kvm(scenario: Scenario, policy: Policy) -> Any:
     kvm.window_control &= policy.ple and not given.pause_exiting
     kvm.skip_pause = kvm.svm == 0 or given.skip_pause or given.pause_exiting
     kvm.strict_boost = policy.strict_boost
+    kvm.ipiv = given.ipiv
     return kvm
 
 
@@ -314,6 +315,9 @@ def _vm(machine: Machine, scenario: Scenario, policy: Policy, layout: Layout, nu
         cpu.space = number
         cpu.apic_id = index
         cpu.apicv = scenario.kvm.apicv
+        cpu.ipiv = scenario.kvm.ipiv
+        cpu.svr = SVR_ENABLED | 0xFF  # the reset value's vector
+        cpu.star = STAR_SELECTORS << 32
         vcpu.ple_window = machine.kvm.ple_window[0]
         vcpu.paused_at = -1
         vcpu.resume = RESUME_ENTER

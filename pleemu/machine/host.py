@@ -14,8 +14,8 @@ the middle: at most 5 us, the longest stretch of host code, with the default cos
 
 from pleemu.hardware.clock import cycles_to_ns
 from pleemu.hardware.cpuid import cpuid
-from pleemu.hardware.interrupts import deliverable, end_of_interrupt, take_over_posted
-from pleemu.hardware.isa import RCX
+from pleemu.hardware.interrupts import deliverable, take_over_posted
+from pleemu.hardware.msr import move_cr8
 from pleemu.hardware.pause import load_pause_controls
 from pleemu.hardware.records import (
     ENTERING,
@@ -27,18 +27,24 @@ from pleemu.hardware.records import (
     SPINNING,
     SWITCHING,
 )
-from pleemu.hardware.system import MSR_ICR
-from pleemu.hypervisor.ipi import apic_send_ipi, sync_at_entry
+from pleemu.hypervisor.icr import apic_send_ipi
+from pleemu.hypervisor.ipi import sync_at_entry
+from pleemu.hypervisor.ipi_virtualisation import pi_wakeup_handler
+from pleemu.hypervisor.msr import kvm_get_msr, kvm_set_msr
 from pleemu.hypervisor.on_spin import kvm_vcpu_on_spin
 from pleemu.hypervisor.records import RESUME_ENTER, RESUME_HALT, RESUME_SPIN
 from pleemu.hypervisor.window import grow_ple_window
 from pleemu.jit import compiled
 from pleemu.machine.switch import go, go_on, resume, schedule, set_next_tick, skip_emulated_instruction
 from pleemu.observe.events import (
+    APIC_WRITE,
     CPUID,
+    CR_ACCESS,
     HLT,
+    INTERRUPT_WINDOW,
     KVM_ENTRY,
     KVM_EXIT,
+    MSR_READ,
     MSR_WRITE,
     PAUSE_INSTRUCTION,
     PLE_WINDOW,
@@ -69,7 +75,12 @@ def host_step(m, p):
     pcpu = m.pcpu[p]
     now = pcpu.cycle
     phase = pcpu.phase
-    if phase == EXITING:
+    woken = 0
+    if m.kvm[0].ipiv == 1 and phase != EXITING and pcpu.interrupt_at <= now:
+        woken = pi_wakeup_handler(m, p, now)
+    if woken > 0:
+        pcpu.cycle = now + woken * m.cost[0].wakeup
+    elif phase == EXITING:
         handle_exit(m, p, now)
     elif pcpu.next_tick <= now:
         tick(m, p, now)
@@ -119,21 +130,30 @@ def handle_exit(m, p, now):
         skip_emulated_instruction(m, v)
         go(m, p, HALTING, now + cost.hlt_handler)
     elif reason == MSR_WRITE:
-        extra = 0
-        if cpu.registers[RCX] & 0xFFFFFFFF == MSR_ICR:
-            extra = apic_send_ipi(m, p, v, now)
-        else:
-            end_of_interrupt(cpu)
+        extra = kvm_set_msr(m, p, v, now)
         skip_emulated_instruction(m, v)
         go(m, p, ENTERING, now + cost.msr_write + extra)
     elif reason == CPUID:
         cpuid(m, v)
         skip_emulated_instruction(m, v)
         go(m, p, ENTERING, now + cost.msr_write)  # proposed: its handler takes as long as WRMSR's
+    elif reason == APIC_WRITE:  # the instruction is done, the IPI is not
+        go(m, p, ENTERING, now + cost.msr_write + apic_send_ipi(m, p, v, cpu.pc - 1, now))
+    elif reason == MSR_READ or reason == CR_ACCESS:
+        if reason == MSR_READ:
+            kvm_get_msr(m, v)
+        else:
+            move_cr8(m, v, cpu.pc, now)
+        skip_emulated_instruction(m, v)
+        go(m, p, ENTERING, now + cost.msr_write)
+    elif reason == INTERRUPT_WINDOW:  # the entry behind it injects
+        go(m, p, ENTERING, now)
     else:
         if pcpu.interrupt_at <= now:
             pcpu.interrupt_at = NEVER
         spent = cost.interrupt_handler
+        if m.kvm[0].ipiv == 1:
+            spent += pi_wakeup_handler(m, p, now) * cost.wakeup
         if pcpu.next_tick <= now:
             scheduler_tick(m, p, cycles_to_ns(m.clock[0], now))
             set_next_tick(m, p, now)

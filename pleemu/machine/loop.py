@@ -20,11 +20,33 @@ from pleemu.hardware.interrupts import deliver, deliverable, send_host_interrupt
 from pleemu.hardware.isa import PROBE_OPERATION_DONE
 from pleemu.hardware.records import GUEST, IDLE, NEVER, NO_FAULT
 from pleemu.hardware.store_buffer import commit, receive_line
-from pleemu.hardware.why import CPUID_EXIT, ENDED, HLT_EXIT, PAUSE_EXIT, PROBED, WRMSR_EXIT
+from pleemu.hardware.why import (
+    CPUID_EXIT,
+    CR8_EXIT,
+    ENDED,
+    HLT_EXIT,
+    ICR_WRITTEN,
+    PAUSE_EXIT,
+    PROBED,
+    RDMSR_EXIT,
+    WRMSR_EXIT,
+)
+from pleemu.hypervisor.ipi_virtualisation import virtualise_ipi
 from pleemu.jit import compiled, entry_point, inlined
 from pleemu.machine.host import begin_exit, end_thread, host_step, leave_open_intervals
 from pleemu.machine.switch import wake_from_idle
-from pleemu.observe.events import CPUID, EXTERNAL_INTERRUPT, HLT, MSR_WRITE, PAUSE_INSTRUCTION, PROBE
+from pleemu.observe.events import (
+    APIC_WRITE,
+    CPUID,
+    CR_ACCESS,
+    EXTERNAL_INTERRUPT,
+    HLT,
+    INTERRUPT_WINDOW,
+    MSR_READ,
+    MSR_WRITE,
+    PAUSE_INSTRUCTION,
+    PROBE,
+)
 from pleemu.observe.journal import record
 from pleemu.scheduler.core import wake_up_new_task
 
@@ -129,9 +151,14 @@ def guest_step(m, p, ordered_until, others):
     if cpu.interrupt_flag == 1 and cpu.shadow == 0:
         vector = deliverable(cpu)
         if vector >= 0:
+            if cpu.apicv == 0 and cpu.injected == 0:
+                begin_exit(m, p, INTERRUPT_WINDOW, now)
+                return
             if pcpu.buffered > 0:
                 pcpu.cycle = pcpu.commit_at  # interrupts wait for the stores before them
-            elif deliver(m, v, vector, now) == NO_FAULT:
+                return
+            cpu.injected = 0
+            if deliver(m, v, vector, now) == NO_FAULT:
                 pcpu.cycle = now + m.cost[0].delivery
             return
     # Nobody can interrupt this pCPU sooner than one IPI after the earliest of the others.
@@ -146,6 +173,14 @@ def guest_step(m, p, ordered_until, others):
         begin_exit(m, p, MSR_WRITE, now)
     elif why == CPUID_EXIT:
         begin_exit(m, p, CPUID, now)
+    elif why == RDMSR_EXIT:
+        begin_exit(m, p, MSR_READ, now)
+    elif why == CR8_EXIT:
+        begin_exit(m, p, CR_ACCESS, now)
+    elif why == ICR_WRITTEN:
+        now = step_over(m, p, v, now)
+        if not virtualise_ipi(m, p, v, now - m.code[cpu.pc - 1].cycles):
+            begin_exit(m, p, APIC_WRITE, now)
     elif why == PROBED:
         pass_probe(m, p, v, now)
     elif why == ENDED:
@@ -160,7 +195,16 @@ def pass_probe(m, p, v, now):
     record(m, now, PROBE, p, v, i.probe, cpu.probe_value, i.address)
     if i.probe == PROBE_OPERATION_DONE:
         m.vm[m.vcpu[v].vm].operations += 1
+    step_over(m, p, v, now)
+
+
+@compiled
+def step_over(m, p, v, now):
+    """The instruction at pc is done; returns the cycle at which it is."""
+    cpu = m.cpu[v]
+    now += m.code[cpu.pc].cycles
     cpu.pc += 1
     cpu.instructions += 1
     cpu.shadow = 0
-    m.pcpu[p].cycle = now + i.cycles
+    m.pcpu[p].cycle = now
+    return now

@@ -4,7 +4,7 @@
 
 What a real trace has and this one makes up: pids (2677 + 100 for each earlier VM + the vCPU's
 number; the step is a larger multiple of 100 if a VM has more than 100 vCPUs), priority 120, and
-`info` 0. An IPI is always fixed, physical, edge-triggered and for one destination.
+`info` 0.
 
 v5.6 has no tracepoint for a directed yield on x86, so YIELD_TO leaves no line: it shows, as on a
 real host, in the sched_switch that follows a PAUSE exit. A probe of the guest is printed as perf
@@ -29,6 +29,14 @@ _FIRST_PID = 2677
 _PID_STEP = 100
 _U64 = 2**64 - 1
 _PRIORITY = 120
+# Fields of the ICR's low half, by their lowest bit: what each value is called.
+_ICR_FIELDS = (
+    (8, ("Fixed", "LowPrio", "SMI", "Res3", "NMI", "INIT", "SIPI", "ExtINT")),
+    (11, ("physical", "logical")),
+    (14, ("de-assert", "assert")),
+    (15, ("edge", "level")),
+    (18, ("dst", "self", "all", "all-but-self")),
+)
 _WITHOUT_ARGUMENT = (PROBE_OPERATION_DONE,)
 
 _Event = tuple[int, int, int]  # a, b, c
@@ -100,8 +108,9 @@ class PerfScript:
         return f"sched:sched_wakeup: comm={comm} pid={pid} prio={_PRIORITY} target_cpu={target_pcpu:03d}"
 
     def _apic_ipi(self, _: int, __: int, event: _Event) -> str:
-        destination, vector, _ = event
-        return f"kvm:kvm_apic_ipi: dst {destination & 0xFFFFFFFF:x} vec {vector} (Fixed|physical|assert|edge|dst)"
+        destination, vector, icr = event
+        how = "|".join(names[icr >> shift & len(names) - 1] for shift, names in _ICR_FIELDS)
+        return f"kvm:kvm_apic_ipi: dst {destination & 0xFFFFFFFF:x} vec {vector} ({how})"
 
     def _probe(self, _: int, __: int, event: _Event) -> str:
         probe, operand, rip = event
