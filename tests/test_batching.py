@@ -40,7 +40,13 @@ print(json.dumps(found))
 """
 
 # Slow machines: much happens in few instructions.
-SLOW = {"host.hz": "1000", "host.online_cpus": "1", "hardware.tsc_khz": "2000", "kvm.ple_window": "300", "cost.ipi_ns": "100000"}
+SLOW = {
+    "host.hz": "1000",
+    "host.online_cpus": "1",
+    "hardware.tsc_khz": "2000",
+    "kvm.ple_window": "300",
+    "cost.ipi_ns": "100000",
+}
 PING_PONG = str(GUESTS / "ping_pong.S")
 RUNS = {
     f"{subject} {policy}": Command(subject, {"duration": "20ms", "policy": policy}, SLOW)
