@@ -44,8 +44,13 @@ SLOW = {
     "host.hz": "1000",
     "host.online_cpus": "1",
     "hardware.tsc_khz": "2000",
+    "hardware.transfer_ns": "20000",
+    "hardware.far_transfer_ns": "50000",
+    "hardware.llc_pcpus": "2",
+    "hardware.store_buffer": "3",
     "kvm.ple_window": "300",
     "cost.ipi_ns": "100000",
+    "cost.posted_ns": "100000",
 }
 PING_PONG = str(GUESTS / "ping_pong.S")
 RUNS = {
