@@ -36,6 +36,7 @@ def test_every_figure_has_a_source(name):
 @given(st.sampled_from(NAMES), st.sampled_from(FIGURES), st.integers(1000, 1024))
 def test_every_figure_can_be_overridden_alone(name, figure, value):
     """What is given in `hardware` replaces that figure of the preset and no other."""
+    value -= 900 * (figure == "store_buffer")  # which has its own bounds
     costs = Hardware(processor=name, **{figure: value}).costs()
     assert costs == attrs.evolve(processor(name), **{figure: value})
 
