@@ -44,6 +44,13 @@ class Changes:
     vms: Annotated[int | None, Parameter(help="Number of VMs; more than there are repeat the given ones.")] = None
     vcpus: Annotated[int | None, Parameter(help="vCPUs of every VM.")] = None
     pcpus: Annotated[int | None, Parameter(help="Physical CPUs.")] = None
+    cc: Annotated[
+        str | None, Parameter(help="C compiler: cc, gcc, gcc-12, clang, ziglang; by default what is found.")
+    ] = None
+    cflags: Annotated[
+        str | None,
+        Parameter(allow_leading_hyphen=True, help="Flags for the C compiler, in one word: --cflags='-O0 -DN=9'."),
+    ] = None
     settings: Annotated[
         tuple[str, ...],
         Parameter(
@@ -66,28 +73,34 @@ class Changes:
             vms=self.vms,
             vcpus=self.vcpus,
             pcpus=self.pcpus,
+            cc=self.cc,
+            cflags=self.cflags,
             fields=parse_settings(self.settings),
         )
         return overrides.apply(scenario)
 
     def arguments(self) -> list[str]:
         """Return these changes as command-line arguments again."""
-        given = {name: getattr(self, name) for name in ("seed", "duration", "vms", "vcpus", "pcpus")}
+        given = {name: getattr(self, name) for name in ("seed", "duration", "vms", "vcpus", "pcpus", "cc")}
         shorthands = [part for name, value in given.items() if value is not None for part in (f"--{name}", str(value))]
+        shorthands += [] if self.cflags is None else [f"--cflags={self.cflags}"]
         return shorthands + [
             f"--{setting}" if "." in setting.partition("=")[0] else f"--set={setting}" for setting in self.settings
         ]
 
 
 _NO_CHANGES = Changes()
-_Scenario = Annotated[str, Parameter(help="A shipped scenario, a .toml file, or straight a guest program (.S).")]
+_Scenario = Annotated[
+    str, Parameter(help="A shipped scenario, a .toml file, or straight a guest: .S, .c, .o, .a, a static executable.")
+]
+_More = Annotated[str, Parameter(show=False, help="More files of the same guest, to be linked.")]
 
 
 @app.command(help_epilogue=run_help())
 def run(
     scenario: _Scenario,
     /,
-    *,
+    *more: _More,
     policy: Annotated[str | None, Parameter(help="Yield policy; parts are joined with +.")] = None,
     trace: Annotated[
         Path | None, Parameter(help="Write all events to this file, as `perf script` prints them.")
@@ -101,7 +114,7 @@ def run(
     from pleemu.report.progress import progress_bar
     from pleemu.report.run_report import run_report
 
-    chosen = changes.apply(find(scenario), policy=policy)
+    chosen = changes.apply(find(scenario, *more), policy=policy)
     _prepare()
     with progress_bar() as show:
         on_progress = None if show is None else lambda done, total: show(chosen.name, done, total)
@@ -109,14 +122,14 @@ def run(
     if changes.json:
         _print_text(run_json(result))
     else:
-        _print(run_report(result, hint=_command("compare", scenario, changes)))
+        _print(run_report(result, hint=_command("compare", scenario, *more, changes=changes)))
 
 
 @app.command(help_epilogue=compare_help())
 def compare(
     scenario: _Scenario,
     /,
-    *,
+    *more: _More,
     policies: Annotated[str, Parameter(help="Policies, separated by commas, or all.")] = "all",
     changes: Changes = _NO_CHANGES,
 ) -> None:
@@ -129,7 +142,7 @@ def compare(
     from pleemu.report.progress import progress_bar
 
     compared = policies_named(policies)
-    chosen = changes.apply(find(scenario))
+    chosen = changes.apply(find(scenario, *more))
     _prepare()
     with progress_bar() as show:
         on_progress = None if show is None else lambda one, done, total: show(one.name, done, total)
@@ -137,7 +150,8 @@ def compare(
     if changes.json:
         _print_text(compare_json(results))
     else:
-        hint = _command("run", scenario, changes, "--policy", compared[0].name, "--trace", "trace.txt")
+        changed = ("--policy", compared[0].name, "--trace", "trace.txt")
+        hint = _command("run", scenario, *more, changes=changes) + " " + shlex.join(changed)
         _print(compare_report(results, hint=hint))
 
 
@@ -178,8 +192,8 @@ def _fail(message: str) -> int:
     return EXIT_USER_ERROR
 
 
-def _command(command: str, scenario: str, changes: Changes, *more: str) -> str:
-    return shlex.join(["pleemu", command, scenario, *changes.arguments(), *more])
+def _command(command: str, *scenario: str, changes: Changes) -> str:
+    return shlex.join(["pleemu", command, *scenario, *changes.arguments()])
 
 
 def _prepare() -> None:

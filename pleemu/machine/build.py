@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from pleemu.observe.events import EVENT, EXIT_REASON_LIMIT
 from pleemu.observe.journal import SEED
 from pleemu.observe.records import BOOST, BOOST_CLASSES, EXITS, JOURNAL, LENGTH_BINS, PAUSE_RUN, RUN_GAP_NS
 from pleemu.policy import Policy
-from pleemu.scenario import Scenario, Vm
+from pleemu.scenario import Program, Scenario, Vm
 from pleemu.scheduler.records import MIN_VRUNTIME_AT_BOOT, RQ, TASK, TASK_INTERRUPTIBLE, TUNABLES
 from pleemu.scheduler.weights import INVERSE_WEIGHTS, WEIGHTS
 
@@ -53,10 +52,10 @@ def records(count: int, dtype: np.dtype[Any]) -> Any:
 
 
 def build(
-    scenario: Scenario, policy: Policy, programs: Mapping[Path, Image], *, recording: bool
+    scenario: Scenario, policy: Policy, programs: Mapping[Program, Image], *, recording: bool
 ) -> tuple[Machine, Layout]:
-    """Set up a machine. ``programs`` holds the image of every program path of the scenario."""
-    images = tuple(programs[scenario.program_path(vm)] for vm in scenario.vm)
+    """Set up a machine. ``programs`` holds the image of every program of the scenario."""
+    images = tuple(programs[scenario.program_of(vm)] for vm in scenario.vm)
     first_vcpu = tuple(int(n) for n in np.cumsum([0, *(vm.vcpus for vm in scenario.vm)]))[:-1]
     vcpus = sum(vm.vcpus for vm in scenario.vm)
     pcpus = scenario.hardware.pcpus

@@ -15,7 +15,8 @@ _EXAMPLES = """\
 Examples:
   {command} worst_case --policy debooster --host.hz 1000
   {command} my_scenario.toml --kvm.ple_gap=64 --vm.0.pinning 0,0,1 --json
-  {command} my_guest.S --vcpus 4 --pcpus 2 --duration 50ms"""
+  {command} my_guest.S --vcpus 4 --pcpus 2 --duration 50ms
+  {command} main.c lock.S --cc gcc --cflags=-O3    (one guest of two files)"""
 
 
 def run_help() -> str:
