@@ -44,7 +44,7 @@ def find(name: str, *more: str) -> Scenario:
         others = [one for one in (name, *more) if not _is_program(Path(one))]
         if others:
             raise ScenarioError(
-                f"{', '.join(others)}: only the files of one guest ({', '.join(PROGRAM_SUFFIXES)}) can be named together"
+                f"{', '.join(others)}: only the files of one guest can be named together: {', '.join(PROGRAM_SUFFIXES)}"
             )
         return of_program(path, *map(Path, more))
     if _is_program(path):

@@ -15,7 +15,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from pleemu.errors import PleemuError
 from pleemu.overrides import Overrides, parse_settings, split_dotted
-from pleemu.report.help_text import compare_help, run_help
+from pleemu.report.help_text import compare_help, disasm_help, run_help
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -155,6 +155,33 @@ def compare(
         _print(compare_report(results, hint=hint))
 
 
+@app.command(help_epilogue=disasm_help())
+def disasm(
+    guest: _Scenario,
+    /,
+    *more: _More,
+    processor: Annotated[str | None, Parameter(help="Whose cycles to show; by default the scenario's.")] = None,
+    cc: Annotated[str | None, Parameter(help="C compiler, as for run.")] = None,
+    cflags: Annotated[str | None, Parameter(allow_leading_hyphen=True, help="Flags for it, as for run.")] = None,
+    json: Annotated[bool, Parameter(negative=(), show_default=False, help="Print JSON only.")] = False,
+) -> None:
+    """Show a guest's instructions: address, bytes, instruction, cycles, symbols, probes and source lines."""
+    from pleemu.catalogue import find
+    from pleemu.guest import load
+    from pleemu.report.disasm_report import disasm_json, disasm_report
+
+    fields = {} if processor is None else {"hardware.processor": processor}
+    scenario = Overrides(cc=cc, cflags=cflags, fields=fields).apply(find(guest, *more))
+    programs = dict.fromkeys(scenario.program_of(vm) for vm in scenario.vm)
+    images = [load(*program.paths, cc=program.cc, cflags=program.cflags) for program in programs]
+    costs = scenario.hardware.costs()
+    if json:
+        _print_text(disasm_json(images, costs))
+        return
+    for image in images:
+        _print(disasm_report(image, costs), wide=True)
+
+
 @app.command(name="list")
 def list_(
     what: Annotated[
@@ -203,11 +230,12 @@ def _prepare() -> None:
     prepare(lambda message: print(f"pleemu: {message}", file=sys.stderr, flush=True))
 
 
-def _print(renderable: RenderableType) -> None:
+def _print(renderable: RenderableType, *, wide: bool = False) -> None:
+    """Print; what is ``wide`` keeps its lines, however narrow the terminal."""
     from pleemu.report.console import console
 
     with _output():
-        console().print(renderable)
+        console().print(renderable, soft_wrap=wide)
 
 
 def _print_text(text: str) -> None:

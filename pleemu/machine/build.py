@@ -9,6 +9,7 @@ import numpy as np
 from attrs import frozen
 
 from pleemu.errors import ScenarioError
+from pleemu.guest.costs import cycles_by_class
 from pleemu.guest.image import Image
 from pleemu.hardware import isa
 from pleemu.hardware.records import CLOCK, CPU, FAULT, IDLE, NEVER, PCPU, SPACE
@@ -32,9 +33,7 @@ COLUMNS = 240  # of the timeline
 # Uses of `seed_of`.
 GUEST_SEED, START_TIME = range(2)
 
-# Proposed: the microcode of an interrupt delivery or an IRETQ takes some tens of cycles.
-DELIVERY_CYCLES = 60
-IRET_CYCLES = 20
+DELIVERY_CYCLES = 60  # proposed: the microcode of an interrupt delivery takes some tens of cycles
 
 
 @frozen
@@ -134,8 +133,7 @@ def signed(value: int) -> int:
 
 def _code(scenario: Scenario, images: tuple[Image, ...]) -> tuple[Any, tuple[int, ...]]:
     """All programs' instruction tables in one; VMs with the same program share it."""
-    costs = scenario.hardware.costs()
-    cycles = (1, costs.locked_cycles, costs.pause_cycles, costs.rdtsc_cycles, costs.fence_cycles, IRET_CYCLES)
+    cycles = cycles_by_class(scenario.hardware.costs())
     tables: list[Any] = []
     first: dict[int, int] = {}
     count = 0

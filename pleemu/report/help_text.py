@@ -7,6 +7,7 @@ from typing import Any
 
 from attrs import NOTHING, Attribute
 
+from pleemu.report.disasm_keys import DISASM_KEYS
 from pleemu.report.json_form import RUN_KEYS
 from pleemu.scenario import Scenario
 from pleemu.structure import paths
@@ -30,6 +31,12 @@ def compare_help() -> str:
     examples = _EXAMPLES.format(command="pleemu compare").replace("--policy debooster", "--policies vanilla,debooster")
     keys = '  runs          a list of runs; the keys of each are listed by "pleemu run --help"'
     return f"{examples}\n\n{_fields()}\n\nKeys of the JSON object:\n{keys}"
+
+
+def disasm_help() -> str:
+    """Return what stands below the options of ``pleemu disasm --help``."""
+    keys = "\n".join(f"  {key:14}{meaning}" for key, meaning in DISASM_KEYS.items())
+    return f'Keys of each entry of "guests" in the JSON object:\n{keys}'
 
 
 def _fields() -> str:

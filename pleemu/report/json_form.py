@@ -27,7 +27,7 @@ RUN_KEYS = {
     "exit_times": "per VM and reason: count, timed, total_ns, min_ns, max_ns from kvm_exit to kvm_entry",
     "ple": "PAUSE exits: exits, continuous, longest_run, by_symbol, runs, run_lengths",
     "boosts": "directed yields per VM and state of the target: attempts, accepted, honoured",
-    "vms": "per VM: name, vcpus, cpu_share, guest_share (of all pCPU time, 0..1), operations",
+    "vms": "per VM: name, vcpus, cpu_share, guest_share (of all pCPU time, 0..1), operations, image, compilers",
 }
 
 
