@@ -103,6 +103,6 @@ def _file_names(program: Any, folder: Path, way: str) -> list[str]:
             inside = Path(name).is_relative_to(folder.resolve())
             name = way + os.path.relpath(name, folder.resolve()) if inside else os.path.basename(name)
         else:
-            name = way + name
+            name = os.path.normpath(way + name)
         names.append(name)
     return names
