@@ -15,7 +15,6 @@ from pleemu import catalogue
 from pleemu.guest import load
 from pleemu.guest.compile import FLAGS
 from pleemu.guest.source import LIBRARY
-from pleemu.hardware import isa
 from pleemu.machine.result import Run
 from pleemu.machine.run import simulate
 from pleemu.overrides import Overrides
@@ -28,7 +27,6 @@ CLANG = pytest.param("clang", marks=pytest.mark.skipif(not shutil.which("clang")
 COMPILERS = (GCC, CLANG, ZIGLANG)
 LEVELS = ("-O0", "-O1", "-O2", "-O3", "-Os")
 needs_gcc = GCC.marks[0]
-needs_whole_isa = pytest.mark.skipif(not hasattr(isa, "OP_LEAVE"), reason="`leave` and `cld` are not in the subset")
 
 MAIN_C = "void guest_main(void) { for (;;) __builtin_ia32_pause(); }\n"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_c_guests import COMPILERS, LEVELS, MAIN_C, load_c, needs_gcc, needs_whole_isa, run_guest
+from made_c_guests import COMPILERS, LEVELS, MAIN_C, load_c, needs_gcc, run_guest
 from made_guests import write_guest
 from made_machines import GUESTS
 
@@ -32,17 +32,10 @@ TABLES = (
 )
 
 
-def is_refused_before_the_merge(compiler: str, level: str) -> bool:
-    """At -O0 gcc ends every function with `leave`."""
-    return compiler == "gcc" and level == "-O0" and not hasattr(isa, "OP_LEAVE")
-
-
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("compiler", COMPILERS)
 def test_lock_in_c_keeps_its_counter_exact(compiler: str, level: str) -> None:
     """However it is compiled, on 2 to 8 vCPUs, one or several a pCPU, no increment is lost."""
-    if is_refused_before_the_merge(compiler, level):
-        pytest.skip("`leave` is not in the subset")
     for vcpus, pcpus in ((2, 2), (5, 2), (8, 4)):
         result = run_guest(LOCK, cc=compiler, cflags=level, vcpus=vcpus, pcpus=pcpus, duration="60ms")
         assert result.ended == "all vCPUs have returned from guest_main"
@@ -57,7 +50,6 @@ def test_broken_lock_in_c_loses_increments(compiler: str) -> None:
     assert result.vms[0].operations == 0
 
 
-@needs_whole_isa
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("compiler", COMPILERS)
 def test_interrupt_handler_in_c_answers_every_ipi(compiler: str, level: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from hypothesis import given
 from hypothesis import strategies as st
-from made_c_guests import MAIN_C, build_executable, needs_gcc, needs_whole_isa, run_guest
+from made_c_guests import MAIN_C, build_executable, needs_gcc, run_guest
 from made_guests import write_guest
 from made_machines import GUESTS
 
@@ -118,7 +118,6 @@ def test_unsupported_code_is_refused_where_it_surely_runs_and_faults_elsewhere(t
         run_guest(running, duration="5ms")
 
 
-@needs_whole_isa
 def test_handlers_of_an_executable_answer(tmp_path: Path) -> None:
     """The vectors of an executable are those of its section, with addresses applied."""
     path = build_executable(tmp_path, (GUESTS / "interrupt.c").read_text())

@@ -138,9 +138,11 @@ PLEEMU_INLINE void pleemu_halt(void)
     __asm__ volatile("sti\n\thlt" : : : "memory");
 }
 
-/* An interrupt to the vCPU of that number, by the x2APIC's ICR (SDM 3A 11.12.9). */
+/* An interrupt to the vCPU of that number, by the x2APIC's ICR (SDM 3A 11.12.9). The fences let earlier stores
+ * be seen first, which this WRMSR does not wait for (11.12.3). */
 PLEEMU_INLINE void pleemu_send_ipi(unsigned int vcpu, unsigned int vector)
 {
+    __asm__ volatile("mfence\n\tlfence" : : : "memory");
     pleemu_wrmsr(PLEEMU_X2APIC_ICR, (unsigned long)vcpu << 32 | vector);
 }
 
