@@ -24,8 +24,8 @@ __all__ = ["__version__", "compare", "load_scenario", "run"]
 def load_scenario(scenario: str | Path | Scenario, **overrides: Any) -> Scenario:
     """Return a scenario by shipped name, TOML file or guest program, with overrides.
 
-    Overrides are ``policy``, ``seed``, ``duration`` (``"50ms"`` or ms), ``vms``, ``vcpus``, ``pcpus``
-    and ``fields``, a mapping of dotted names such as ``{"host.hz": 1000}``.
+    Overrides are ``policy``, ``seed``, ``duration`` (``"50ms"`` or ms), ``vms``, ``vcpus``, ``pcpus``, ``cc``,
+    ``cflags`` and ``fields``, a mapping of dotted names such as ``{"host.hz": 1000}``.
     """
     from pleemu.catalogue import find
     from pleemu.overrides import Overrides

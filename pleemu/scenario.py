@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 from attrs import Attribute, field, frozen
 
+from pleemu.compiler import AUTO, check_compiler, check_flags
 from pleemu.errors import ScenarioError
 from pleemu.fields import REQUIRED, FieldError, choice, custom, integer, number, show, switch, table, tables, text
 from pleemu.policy import SCHEDULERS, policy
@@ -242,12 +243,47 @@ def _tuple_of_list(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _check_program(_: Any, attribute: Attribute[Any], value: Any) -> None:
+    given = value if isinstance(value, tuple) else (value,)
+    if not given or not all(isinstance(one, str) for one in given):
+        raise FieldError(attribute.name, f"{show(value)} is neither a file's name in quotes nor a list of them")
+    for one in given:
+        if not one.strip():
+            raise FieldError(attribute.name, "is empty; give it a name")
+        if not one.isprintable():
+            raise FieldError(attribute.name, f"{show(one)} has unprintable characters; leave them out")
+
+
+def _parse_program(given: str) -> Any:
+    names = [one.strip() for one in given.strip("[] ").split(",")]
+    return tuple(names) if len(names) > 1 else given
+
+
+@frozen
+class Program:
+    """What a VM runs: the files that are linked into its guest, and how C among them is compiled."""
+
+    paths: tuple[Path, ...]
+    cc: str = AUTO
+    cflags: str = ""
+
+
 @frozen(kw_only=True)
 class Vm:
     """One virtual machine: its program, its vCPUs and where they run."""
 
     name: str = text(REQUIRED, "name in reports")
-    program: str = text(REQUIRED, "guest source or object, relative to the scenario's folder")
+    program: str | tuple[str, ...] = custom(
+        REQUIRED,
+        _check_program,
+        "guest: .S, .c, .o, .a or a static executable, from the scenario's folder on; several are linked: a.c,b.S",
+        converter=_tuple_of_list,
+        parse=_parse_program,
+    )
+    cc: str = text(AUTO, "C compiler: cc, gcc, gcc-12, clang, ziglang; auto: the first found", check=check_compiler)
+    cflags: str = text(
+        "", "flags for the C compiler after pleemu's own, as in -O0 -DROUNDS=9", lines=True, check=check_flags
+    )
     vcpus: int = integer(2, 1, 1024, "virtual CPUs")
     pinning: str | tuple[int, ...] = custom(
         "round-robin",
@@ -320,8 +356,13 @@ class Scenario:
         return self.hardware.pcpus if self.host.online_cpus is None else self.host.online_cpus
 
     def program_path(self, vm: Vm) -> Path:
-        """Return where the program of a VM is."""
-        return self.folder / vm.program
+        """Return where the program of a VM is; the first file of several."""
+        return self.program_of(vm).paths[0]
+
+    def program_of(self, vm: Vm) -> Program:
+        """Return all that the guest of a VM is made of."""
+        names = (vm.program,) if isinstance(vm.program, str) else vm.program
+        return Program(tuple(self.folder / name for name in names), vm.cc, vm.cflags)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as plain values, for JSON; `from_dict` takes them back."""

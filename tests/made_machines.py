@@ -26,11 +26,15 @@ from pleemu.observe.events import EVENT
 from pleemu.overrides import Overrides
 from pleemu.policy import POLICIES
 from pleemu.processor import AMD, INTEL, PROCESSORS
-from pleemu.scenario import Scenario
+from pleemu.scenario import Program, Scenario
 
 GUESTS = Path(__file__).parent / "guests"
 
-_image = functools.cache(load)  # a guest is assembled once for all tests of a process
+
+@functools.cache
+def _image(program: Program) -> Image:
+    """A guest is assembled once for all tests of a process."""
+    return load(*program.paths, cc=program.cc, cflags=program.cflags)
 
 
 @functools.cache
@@ -41,9 +45,9 @@ def prepare_core() -> None:
         simulate(attrs.evolve(catalogue.find("worst_case"), duration_ms=0.001))
 
 
-def programs_of(scenario: Scenario) -> dict[Path, Image]:
+def programs_of(scenario: Scenario) -> dict[Program, Image]:
     """Return the images of a scenario's programs."""
-    return {path: _image(path) for path in (scenario.program_path(vm) for vm in scenario.vm)}
+    return {program: _image(program) for program in map(scenario.program_of, scenario.vm)}
 
 
 @frozen

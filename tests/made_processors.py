@@ -87,8 +87,8 @@ def image_of(folder: Path, code: bytes) -> Image:
 
 def execute(folder: Path, code: bytes, before: State) -> State:
     """Run ``code`` to its end, or to a fault."""
-    path = _SCENARIO.program_path(_SCENARIO.vm[0])
-    machine, _ = build(_SCENARIO, policy("vanilla"), {path: image_of(folder, code)}, recording=False)
+    program = _SCENARIO.program_of(_SCENARIO.vm[0])
+    machine, _ = build(_SCENARIO, policy("vanilla"), {program: image_of(folder, code)}, recording=False)
     cpu = machine.cpu[0]
     cpu.registers[:16] = [signed(value) for value in before.registers]
     _set_rflags(cpu, before.flags)

@@ -52,7 +52,7 @@ def check_mutual_exclusion(observed: Observed) -> int:
     run = observed.run
     vm = vm_of(run)
     programs = programs_of(run.scenario)
-    tables = [programs[run.scenario.program_path(one)].instructions for one in run.scenario.vm]
+    tables = [programs[run.scenario.program_of(one)].instructions for one in run.scenario.vm]
     after_store = [
         set(table.address[(table.op == OP_PROBE) & (table.probe == PROBE_LOCK_RELEASED)].tolist()) for table in tables
     ]

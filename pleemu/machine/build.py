@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from attrs import frozen
 
 from pleemu.errors import ScenarioError
+from pleemu.guest.costs import cycles_by_class
 from pleemu.guest.image import Image
 from pleemu.hardware import isa
 from pleemu.hardware.apic import SVR_ENABLED
@@ -22,7 +22,7 @@ from pleemu.observe.events import EVENT, EXIT_REASON_LIMIT
 from pleemu.observe.journal import SEED
 from pleemu.observe.records import BOOST, BOOST_CLASSES, EXITS, JOURNAL, LENGTH_BINS, PAUSE_RUN, RUN_GAP_NS
 from pleemu.policy import Policy
-from pleemu.scenario import Scenario, Vm
+from pleemu.scenario import Program, Scenario, Vm
 from pleemu.scheduler.records import MIN_VRUNTIME_AT_BOOT, RQ, TASK, TASK_INTERRUPTIBLE, TUNABLES
 from pleemu.scheduler.weights import INVERSE_WEIGHTS, WEIGHTS
 
@@ -36,10 +36,7 @@ COLUMNS = 240  # of the timeline
 # Uses of `seed_of`.
 GUEST_SEED, START_TIME = range(2)
 
-# Proposed: the microcode of an interrupt delivery or an IRETQ takes some tens of cycles.
-DELIVERY_CYCLES = 60
-IRET_CYCLES = 20
-DIVIDE_CYCLES = 20  # proposed, between the 10 and 40 that processors take by model and operands
+DELIVERY_CYCLES = 60  # proposed: the microcode of an interrupt delivery takes some tens of cycles
 
 
 @frozen
@@ -57,10 +54,10 @@ def records(count: int, dtype: np.dtype[Any]) -> Any:
 
 
 def build(
-    scenario: Scenario, policy: Policy, programs: Mapping[Path, Image], *, recording: bool
+    scenario: Scenario, policy: Policy, programs: Mapping[Program, Image], *, recording: bool
 ) -> tuple[Machine, Layout]:
-    """Set up a machine. ``programs`` holds the image of every program path of the scenario."""
-    images = tuple(programs[scenario.program_path(vm)] for vm in scenario.vm)
+    """Set up a machine. ``programs`` holds the image of every program of the scenario."""
+    images = tuple(programs[scenario.program_of(vm)] for vm in scenario.vm)
     first_vcpu = tuple(int(n) for n in np.cumsum([0, *(vm.vcpus for vm in scenario.vm)]))[:-1]
     vcpus = sum(vm.vcpus for vm in scenario.vm)
     pcpus = scenario.hardware.pcpus
@@ -145,9 +142,7 @@ def signed(value: int) -> int:
 
 def _code(scenario: Scenario, images: tuple[Image, ...]) -> tuple[Any, tuple[int, ...]]:
     """All programs' instruction tables in one; VMs with the same program share it."""
-    costs = scenario.hardware.costs()
-    measured = (costs.locked_cycles, costs.pause_cycles, costs.rdtsc_cycles, costs.fence_cycles)
-    cycles = (1, *measured, IRET_CYCLES, DIVIDE_CYCLES)
+    cycles = cycles_by_class(scenario.hardware.costs())
     tables: list[Any] = []
     first: dict[int, int] = {}
     count = 0

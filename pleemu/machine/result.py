@@ -71,6 +71,8 @@ class VmResult:
     cpu_share: float  # of all pCPU time of the run, 0..1; host work on its behalf included
     guest_share: float  # of all pCPU time of the run spent executing its instructions
     operations: int  # `operation_done` probes
+    image: str = ""  # digest of its guest as linked
+    compilers: tuple[str, ...] = ()  # that made the guest's objects, as they name themselves
 
 
 @frozen(kw_only=True)

@@ -42,7 +42,7 @@ def summarise(
         exits=_exits(machine, scenario),
         ple=_ple(machine, layout, scenario),
         boosts=_boosts(machine, scenario),
-        vms=_vms(machine, scenario),
+        vms=_vms(machine, layout, scenario),
         timeline=_timeline(machine, scenario),
     )
 
@@ -132,7 +132,7 @@ def _boosts(machine: Machine, scenario: Scenario) -> tuple[BoostStatistics, ...]
     )
 
 
-def _vms(machine: Machine, scenario: Scenario) -> tuple[VmResult, ...]:
+def _vms(machine: Machine, layout: Layout, scenario: Scenario) -> tuple[VmResult, ...]:
     total = scenario.hardware.pcpus * int(machine.run.until[0])
     rows = []
     for number, vm in enumerate(scenario.vm):
@@ -145,6 +145,8 @@ def _vms(machine: Machine, scenario: Scenario) -> tuple[VmResult, ...]:
                 cpu_share=int(np.sum(vcpus.thread_cycles)) / total,
                 guest_share=int(np.sum(vcpus.guest_cycles)) / total,
                 operations=int(machine.vm[number].operations),
+                image=layout.images[number].digest,
+                compilers=layout.images[number].linked.producers,
             )
         )
     return tuple(rows)

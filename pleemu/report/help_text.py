@@ -7,6 +7,7 @@ from typing import Any
 
 from attrs import NOTHING, Attribute
 
+from pleemu.report.disasm_keys import DISASM_KEYS
 from pleemu.report.json_form import RUN_KEYS
 from pleemu.scenario import Scenario
 from pleemu.structure import paths
@@ -15,7 +16,8 @@ _EXAMPLES = """\
 Examples:
   {command} worst_case --policy debooster --host.hz 1000
   {command} my_scenario.toml --kvm.ple_gap=64 --vm.0.pinning 0,0,1 --json
-  {command} my_guest.S --vcpus 4 --pcpus 2 --duration 50ms"""
+  {command} my_guest.S --vcpus 4 --pcpus 2 --duration 50ms
+  {command} main.c lock.S --cc gcc --cflags=-O3    (one guest of two files)"""
 
 
 def run_help() -> str:
@@ -31,6 +33,12 @@ def compare_help() -> str:
     examples += "\n  pleemu compare worst_case --across 'vm.0.pinning=0,0;0,1' --across host.hz=250,1000 --pcpus 2"
     keys = '  runs          a list of runs: each has a name and the keys that are listed by "pleemu run --help"'
     return f"{examples}\n\n{_fields()}\n\nKeys of the JSON object:\n{keys}"
+
+
+def disasm_help() -> str:
+    """Return what stands below the options of ``pleemu disasm --help``."""
+    keys = "\n".join(f"  {key:14}{meaning}" for key, meaning in DISASM_KEYS.items())
+    return f'Keys of each entry of "guests" in the JSON object:\n{keys}'
 
 
 def _fields() -> str:

@@ -28,7 +28,7 @@ RUN_KEYS = {
     "ple": "PAUSE exits: exits, continuous, longest_run, by_symbol, runs, run_lengths; pauses executed without one, "
     "pauses_before_first: in the loop that led to the first one, guest_ns: mean kvm_entry to kvm_exit",
     "boosts": "directed yields per VM and state of the target: attempts, accepted, honoured",
-    "vms": "per VM: name, vcpus, cpu_share, guest_share (of all pCPU time, 0..1), operations",
+    "vms": "per VM: name, vcpus, cpu_share, guest_share (of all pCPU time, 0..1), operations, image, compilers",
 }
 
 
