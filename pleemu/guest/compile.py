@@ -2,6 +2,9 @@
 
 The compiler runs in the source's folder: `-I` is relative to it, and so are the names in the line
 table. Its object is freestanding, static, kernel code: the model that Linux itself is compiled with.
+
+C may name any file of the host that the user can read (`#include`, `.incbin` in an asm statement), as in
+any compilation; it cannot write one or run a program.
 """
 
 from __future__ import annotations
