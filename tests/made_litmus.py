@@ -48,7 +48,7 @@ def observe_litmus(
         vm=(vm,),
         folder=folder,
     )
-    machine, _ = build(scenario, policy("no-ple"), {scenario.program_path(vm): image}, recording=False)
+    machine, _ = build(scenario, policy("no-ple"), {scenario.program_of(vm): image}, recording=False)
     machine.pcpu.next_tick = 1 << 62  # nothing but the program
     machine.run.progress = 1 << 62
     with np.errstate(over="ignore"):

@@ -114,7 +114,6 @@ def test_jump_table_is_followed(compiler: str, tmp_path: Path) -> None:
         ),
         ("double d;\nvoid guest_main(void) { d = 2 * d; }\n", "-msse2", "guest.c:2"),
         ("void take(void); void tame(void) {}\nvoid guest_main(void) { take(); }\n", "", "did you mean 'tame'?"),
-        ("void g(char *p, int n) { __builtin_memset(p, 0, n); }\nvoid guest_main(void) {}\n", "", "no C library"),
         ("_Thread_local int x = 1; int guest_main(void) { return x; }\n", "", "is thread-local"),
         (
             "__attribute__((constructor)) void f(void) { __builtin_ia32_pause(); }\nvoid guest_main(void) {}\n",
@@ -331,3 +330,47 @@ def test_local_names_in_probes_are_those_of_their_own_object(tmp_path: Path) -> 
     probes = [int(r.displacement) % (1 << 64) for r in image.instructions if r.op == isa.OP_PROBE]
     values = [int.from_bytes(image.memory[at - image.base :][:8].tobytes(), "little") for at in probes]
     assert values == [100, 200]
+
+
+LIBRARY_CALLS = r"""
+#include "pleemu.h"
+void *memcpy(void *, const void *, unsigned long);
+void *memmove(void *, const void *, unsigned long);
+void *memset(void *, int, unsigned long);
+int memcmp(const void *, const void *, unsigned long);
+int bcmp(const void *, const void *, unsigned long);
+unsigned long strlen(const char *);
+int __popcountdi2(unsigned long);
+static char text[80] = "0123456789abcdefghijklmnopqrstuvwxyz", copy[80];
+
+void guest_main(void)
+{
+    int right = memcpy(copy, text, 37) == copy && strlen(copy) == 36 && strlen("") == 0;
+    right = right && memcmp(copy, text, 80) == 0 && memcmp(copy, text, 0) == 0;
+    right = right && memmove(copy + 3, copy, 37) == copy + 3 && memcmp(copy, "0120123456789abc", 16) == 0;
+    right = right && memmove(copy, copy + 3, 37) == copy && memcmp(copy, text, 37) == 0;
+    right = right && memset(copy + 1, 0x180, 5) == copy + 1 && copy[0] == '0' && (unsigned char)copy[5] == 0x80;
+    right = right && copy[6] == '6' && memcmp("\200", "a", 1) > 0 && memcmp("ab", "ac", 2) < 0 && bcmp("x", "y", 1);
+    right = right && __popcountdi2(0xf0f0000000000001) == 9 && __popcountdi2(0) == 0;
+    if (right)
+        operation_done();
+}
+"""
+
+
+@needs_gcc
+@pytest.mark.parametrize("level", LEVELS)
+def test_functions_that_compilers_call_are_there(tmp_path: Path, level: str) -> None:
+    """Memcpy and its kin do what ISO C says, whether they are called or expanded."""
+    path = write_guest(tmp_path, LIBRARY_CALLS, "guest.c")
+    assert run_guest(path, cc="gcc", cflags=f"{level} -fno-builtin").vms[0].operations == 1
+
+
+@needs_gcc
+def test_own_definition_of_a_library_function_is_taken(tmp_path: Path) -> None:
+    """A guest that brings its memset keeps it, even where another function comes from the library."""
+    own = LIBRARY_CALLS.replace(
+        "void guest_main", "void *memset(void *to, int v, unsigned long n) { return 0; }\nvoid guest_main"
+    )
+    path = write_guest(tmp_path, own, "guest.c")
+    assert run_guest(path, cc="gcc", cflags="-fno-builtin").vms[0].operations == 0

@@ -118,7 +118,7 @@ def compare(
     programs: dict[Any, Any] = {}
     runs = []
     for case in cases:
-        if any(case.scenario.program_path(vm) not in programs for vm in case.scenario.vm):
+        if any(case.scenario.program_of(vm) not in programs for vm in case.scenario.vm):
             programs |= load_programs(case.scenario)
         run = simulate(case.scenario, policy=case.policy, progress=progress_of(case), programs=programs)
         runs.append((case.name, run))

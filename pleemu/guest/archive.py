@@ -25,16 +25,21 @@ def needed_members(
     waiting = [member for content, path in archives for member in _members(content, path)]
     taken: list[ObjectFile] = []
     while True:
-        defined = {name for one in (*objects, *taken) for name in _defined(one)}
-        wanted = {entry} | {
-            symbol.name for one in (*objects, *taken) for symbol in one.symbols
-            if symbol.place == "SHN_UNDEF" and symbol.binding == "STB_GLOBAL"
-        }  # fmt: skip
-        member = next((one for one in waiting if _defined(one) & (wanted - defined)), None)
+        wanted = undefined([*objects, *taken], entry)
+        member = next((one for one in waiting if _defined(one) & wanted), None)
         if member is None:
             return taken
         waiting.remove(member)
         taken.append(member)
+
+
+def undefined(objects: Sequence[ObjectFile], *more: str) -> set[str]:
+    """Return the names that the objects need, and ``more``, but do not define."""
+    wanted = {
+        symbol.name for one in objects for symbol in one.symbols
+        if symbol.place == "SHN_UNDEF" and symbol.binding == "STB_GLOBAL"
+    }  # fmt: skip
+    return wanted.union(more) - {name for one in objects for name in _defined(one)}
 
 
 def _defined(one: ObjectFile) -> set[str]:

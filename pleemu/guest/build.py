@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pleemu.errors import GuestError
-from pleemu.guest.archive import is_archive, needed_members
+from pleemu.guest.archive import is_archive, needed_members, undefined
 from pleemu.guest.decode import decode
 from pleemu.guest.elf import read_object
 from pleemu.guest.executable import load_executable
@@ -14,10 +14,15 @@ from pleemu.guest.image import Image
 from pleemu.guest.link import BASE, link
 from pleemu.guest.linked import Linked
 from pleemu.guest.probes import apply_probes
+from pleemu.guest.source import LIBRARY
 from pleemu.guest.sweep import decode_executable
 from pleemu.guest.vectors import read_vectors
 
 ENTRY = "guest_main"
+
+# What compilers call on their own, and the assembly that defines it.
+COMPILERS_CALL = ("memcpy", "memmove", "memset", "memcmp", "bcmp", "strlen", "__popcountdi2")
+FREESTANDING = LIBRARY / "freestanding.S"
 
 
 def build(contents: Sequence[bytes], *, source: Path, sources: Sequence[Path] = (), base: int = BASE) -> Image:
@@ -54,7 +59,12 @@ def _link(contents: Sequence[bytes], source: Path, sources: Sequence[Path], base
             raise GuestError(f"{executable.source}: is linked already; run it alone, or give its objects instead")
         return load_executable(executable)
     archives = [(content, name) for content, name in named if is_archive(content)]
-    return link([*objects, *needed_members(archives, objects, ENTRY)], source=source, base=base)
+    objects += needed_members(archives, objects, ENTRY)
+    if not undefined(objects).isdisjoint(COMPILERS_CALL):
+        from pleemu.guest.assemble import assemble  # which imports this module
+
+        objects.append(read_object(assemble(FREESTANDING), FREESTANDING))
+    return link(objects, source=source, base=base)
 
 
 def _entry(linked: Linked) -> int:

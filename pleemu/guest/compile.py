@@ -53,7 +53,9 @@ _CLANG_FLAGS = ("-fno-sanitize=all",)
 _SUGGESTION = "install gcc or clang, or ziglang by `pip install 'pleemu[cc]'`"
 _LIMITS = {"t": TIME_LIMIT, "c": 0, "f": FILE_LIMIT_BLOCKS, "v": MEMORY_LIMIT_KIB}
 _LIMITED = "; ".join(f"ulimit -{name} {limit}" for name, limit in _LIMITS.items()) + '; exec "$@"'
-_PLACE = re.compile(r"^(In file included from |\s+from )?([^\s/:<][^:\n]*)(?=:\d+[:,])", re.MULTILINE)
+_PLACE = re.compile(
+    r"^(In file included from |\s+from )?(?!In file included from )([^\s/:<][^:\n]*)(?=:\d+[:,])", re.MULTILINE
+)
 
 
 def compile_c(path: Path, *, cc: str = AUTO, cflags: str = "") -> bytes:

@@ -128,7 +128,7 @@ class _Linker:
             return
         known = {s.name for o in self.objects for s in o.symbols if s.name and s.place != "SHN_UNDEF"}
         known -= {s.name for o in self.objects for s in o.symbols if s.type in ("STT_FILE", "STT_SECTION")}
-        lines = [f"{self._user_of(name)}: undefined symbol {name!r}{_advice(name, known)}" for name in missing]
+        lines = [f"{self._user_of(name)}: undefined symbol {name!r}{nearest(name, known)}" for name in missing]
         raise GuestError("\n".join(lines[:PROBLEMS_SHOWN]))
 
     def _user_of(self, name: str) -> Path:
@@ -291,15 +291,6 @@ class _Linker:
                     if symbol.name and symbol.place != "SHN_UNDEF" and symbol.type not in ("STT_SECTION", "STT_FILE")
                 }
                 yield from (Notes(data, values) for data in found)
-
-
-_LIBRARY = ("memcpy", "memmove", "memset", "memcmp", "strlen")
-
-
-def _advice(name: str, known: set[str]) -> str:
-    if name in _LIBRARY:
-        return "; a guest has no C library, and compilers call this one to copy, to fill and to compare: define it"
-    return nearest(name, known)
 
 
 def producers_of(objects: Sequence[ObjectFile]) -> tuple[str, ...]:
