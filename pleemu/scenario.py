@@ -293,6 +293,7 @@ class Vm:
         parse=_parse_pinning,
     )
     memory_kib: int = integer(256, 16, 65536, "memory of the guest", unit="KiB")
+    writable_code: bool = switch(False, "code and constants may be written, but never an instruction")
 
     def pcpu_of(self, vcpu: int, pcpus: int) -> int:
         """Return the pCPU that a vCPU is pinned to."""

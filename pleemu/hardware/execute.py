@@ -18,6 +18,7 @@ from pleemu.hardware.isa import IMMEDIATE, MEMORY, NONE, PROBE_WORK, RAX, RBP, R
 from pleemu.hardware.memory import load, mask_of, readable, sign_extend, store
 from pleemu.hardware.msr import move_cr8, read_msr, write_msr
 from pleemu.hardware.pause import pause_exits
+from pleemu.hardware.protection import is_protected
 from pleemu.hardware.records import (
     FAULT_ALIGNMENT,
     FAULT_DIVIDE,
@@ -131,7 +132,9 @@ def execute(m, p, v, now, ordered_until, free_until):
             if i.bit_string == 1:
                 address += (sign_extend(registers[i.src], size) // (size * 8)) * size
             offset = readable(space, address, i.access_size)
-            if offset < 0 or (i.writes == 1 and offset < space.readonly_size):
+            if offset < 0 or (
+                i.writes == 1 and offset < space.readonly_size and is_protected(m, space, offset, i.access_size)
+            ):
                 kind = FAULT_READ if i.writes == 0 else FAULT_WRITE if offset < 0 else FAULT_READONLY
                 set_fault(m.fault[0], kind, v, pc, address, i.access_size, now)
                 status = FAULTED

@@ -9,6 +9,7 @@ in service and of TPR, and out of service at EOI.
 from pleemu.hardware import flags
 from pleemu.hardware.isa import RSP
 from pleemu.hardware.memory import readable, store
+from pleemu.hardware.protection import is_protected
 from pleemu.hardware.records import FAULT_READONLY, FAULT_VECTOR, FAULT_WRITE, IDLE, NEVER, NO_FAULT
 from pleemu.jit import compiled
 
@@ -119,7 +120,7 @@ def deliver(m, v, vector, now):
     offset = readable(space, top - 40, 40)
     if offset < 0:
         return set_fault(fault, FAULT_WRITE, v, cpu.pc, top - 40, 40, now)
-    if offset < space.readonly_size:
+    if offset < space.readonly_size and is_protected(m, space, offset, 40):
         return set_fault(fault, FAULT_READONLY, v, cpu.pc, top - 40, 40, now)
     frame_cs, frame_ss = KERNEL_CS, KERNEL_SS
     if cpu.cpl == 3:

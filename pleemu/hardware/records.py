@@ -147,6 +147,7 @@ SPACE = np.dtype(
         ("code_size", "i8"),      # bytes from start that may be jumped into
         ("first_word", "i8"),     # index of its first 8 bytes in `memory`
         ("first_index", "i8"),    # index of its first byte in `index_of`
+        ("writable_code", "i8"),  # 1: below readonly_size only instructions may not be written
     ],
     align=True,
 )

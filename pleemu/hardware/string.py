@@ -22,6 +22,7 @@ from pleemu.hardware.isa import (
     RSI,
 )
 from pleemu.hardware.memory import readable
+from pleemu.hardware.protection import is_protected
 from pleemu.hardware.records import FAULT_READ, FAULT_READONLY, FAULT_WRITE
 from pleemu.hardware.store_buffer import fetch, put
 from pleemu.jit import compiled
@@ -58,7 +59,8 @@ def string_element(m, p, v, pc, now):
     if op != OP_LODS:
         to_offset = readable(space, destination, size)
         writes = op == OP_MOVS or op == OP_STOS
-        if to_offset < 0 or (writes and to_offset < space.readonly_size):
+        forbidden = writes and to_offset < space.readonly_size
+        if to_offset < 0 or (forbidden and is_protected(m, space, to_offset, size)):
             kind = FAULT_READ if not writes else FAULT_WRITE if to_offset < 0 else FAULT_READONLY
             set_fault(m.fault[0], kind, v, pc, destination, size, now)
             return FAULTY, now

@@ -5,6 +5,7 @@ from pleemu.hardware.alu import write_register
 from pleemu.hardware.interrupts import set_fault
 from pleemu.hardware.isa import ONCE, OP_LOOP, RAX, RCX, RDX, REGISTER, REP, RSP
 from pleemu.hardware.memory import load, mask_of, readable
+from pleemu.hardware.protection import is_protected
 from pleemu.hardware.records import (
     FAULT_JUMP,
     FAULT_READ,
@@ -24,7 +25,7 @@ def push(m, p, v, pc, value, size, now):
     space = m.space[cpu.space]
     address = cpu.registers[RSP] - size
     offset = readable(space, address, size)
-    if offset < space.readonly_size:
+    if offset < 0 or (offset < space.readonly_size and is_protected(m, space, offset, size)):
         set_fault(m.fault[0], FAULT_WRITE if offset < 0 else FAULT_READONLY, v, pc, address, size, now)
         return False
     put(m, p, space.first_word * 8 + offset, size, value, now)

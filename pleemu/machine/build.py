@@ -15,6 +15,7 @@ from pleemu.hardware import isa
 from pleemu.hardware.apic import SVR_ENABLED
 from pleemu.hardware.cache import LINE_SIZE
 from pleemu.hardware.msr import STAR_SELECTORS
+from pleemu.hardware.protection import INSIDE, NO_INSTRUCTION
 from pleemu.hardware.records import BUFFER_LIMIT, CLOCK, CPU, FAULT, IDLE, LINE, NEVER, PCPU, SPACE, STORE, TIMING
 from pleemu.hypervisor.records import COST, KVM, RESUME_ENTER, VCPU, VM
 from pleemu.machine.state import BIRTH, RUN, Machine
@@ -177,11 +178,15 @@ def _spaces(scenario: Scenario, layout: Layout) -> tuple[Any, Any, Any, Any]:
             )
         memory = np.zeros(size, np.uint8)
         memory[: len(image.memory)] = image.memory
-        spaces[number] = (signed(image.base), size, image.readonly_size, image.code_size, first_word, first_index)
+        sizes = (size, image.readonly_size, image.code_size)
+        spaces[number] = (signed(image.base), *sizes, first_word, first_index, vm.writable_code)
         vectors[number] = np.where(image.vectors >= 0, image.vectors + first_code, -1)
         index_of = image.index_of.astype(np.int64)
         words.append(memory.view("<i8"))
-        indexes.append(np.where(index_of >= 0, index_of + first_code, -1))
+        indexes.append(np.where(index_of >= 0, index_of + first_code, NO_INSTRUCTION))
+        lengths = image.instructions["length"]
+        for start, length in zip((index_of >= 0).nonzero()[0], lengths[index_of[index_of >= 0]], strict=True):
+            indexes[-1][start + 1 : start + length] = INSIDE
         first_word += size // 8
         first_index += len(index_of)
     return spaces, np.concatenate(words).astype(np.int64), np.concatenate(indexes), vectors

@@ -70,7 +70,9 @@ def describe(machine: Machine, layout: Layout, scenario: Scenario) -> str:
     what = {
         FAULT_READ: f"read of {size} bytes at {address:#x}, outside the guest's memory {low:#x}-{high:#x}",
         FAULT_WRITE: f"write of {size} bytes at {address:#x}, outside the guest's memory {low:#x}-{high:#x}",
-        FAULT_READONLY: f"write of {size} bytes at {address:#x} ({image.symbol_at(address)}), which is read-only",
+        FAULT_READONLY: (
+            f"write of {size} bytes at {address:#x} ({image.symbol_at(address)}), {_readonly(int(space.writable_code))}"
+        ),
         FAULT_JUMP: f"jump to {address:#x}, where no instruction begins",
         FAULT_UNSUPPORTED: f"execution reached {address:#x}, where the code ends or an undefined instruction stands",
         FAULT_PRIVILEGE: "privileged instruction at CPL 3",
@@ -99,6 +101,12 @@ def describe(machine: Machine, layout: Layout, scenario: Scenario) -> str:
         f"{source or scenario.program_path(vm)}: guest fault in {vm.name} vCPU {int(machine.vcpu[v].id)}: {what}; "
         f"RIP {rip:#x} ({where}){shown}\n{registers_of(machine.cpu[v], int(fault.rflags))}"
     )
+
+
+def _readonly(writable_code: int) -> str:
+    if writable_code:
+        return "an instruction, which cannot change while the guest runs"
+    return "which is read-only; vm.writable_code lets a guest write beside its instructions"
 
 
 def registers_of(cpu: Any, rflags: int) -> str:
