@@ -71,6 +71,11 @@ def callable_alone(function):
     return alone
 
 
+def callable_once(function: Any) -> Any:
+    """Return a function of a numba room as an entry point: its machine code is kept on disk."""
+    return entry_point(getattr(function, "py_func", function))
+
+
 def _arithmetic_that_wraps(compile_function):
     """Have 64-bit sums and products wrap around at 2^64, as a processor's and NumPy's do.
 
