@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
-from iced_x86 import Instruction, MemorySizeExt, OpKind, Register
+from iced_x86 import Code, Instruction, MemorySizeExt, OpKind, Register
 
-from pleemu.guest.subset import INDIRECT, SUBSET, Form
+from pleemu.guest.subset import BY_OPERANDS, INDIRECT, SUBSET, Form
 from pleemu.hardware import isa
 
 # Operand kind, size in bytes, iced's first register of that size, and how many follow in encoding order.
@@ -44,7 +44,19 @@ _NEAR_BRANCHES = (OpKind.NEAR_BRANCH16, OpKind.NEAR_BRANCH32, OpKind.NEAR_BRANCH
 _IMMEDIATES = frozenset(
     getattr(OpKind, name) for name in dir(OpKind) if name.startswith("IMMEDIATE") and name != "IMMEDIATE8_2ND"
 )
-_COUNTS = frozenset((isa.OP_SHL, isa.OP_SHR, isa.OP_SAR, isa.OP_BT, isa.OP_BTS, isa.OP_BTR, isa.OP_BTC))
+_COUNTS = frozenset(
+    (
+        *(isa.OP_SHL, isa.OP_SHR, isa.OP_SAR, isa.OP_ROL, isa.OP_ROR, isa.OP_RCL, isa.OP_RCR),
+        *(isa.OP_SHLD, isa.OP_SHRD, isa.OP_BT, isa.OP_BTS, isa.OP_BTR, isa.OP_BTC),
+    )
+)
+_SOURCE_HAS_ITS_OWN_SIZE = (isa.OP_MOVZX, isa.OP_MOVSX)
+_LOOPS_BY_ECX = (Code.LOOP_REL8_64_ECX, Code.LOOPE_REL8_64_ECX, Code.LOOPNE_REL8_64_ECX)
+
+# Operands of string instructions: memory at RSI and at RDI, 64-bit addresses.
+_STRING_ADDRESSES = (OpKind.MEMORY_SEG_RSI, OpKind.MEMORY_ESRDI)
+_FS_GS = "fs and gs are not supported; use a register"
+_ADDRESS_SIZE = "its address is not 64 bits wide"
 
 Record = dict[str, int]
 
@@ -66,7 +78,7 @@ class Operand:
 def form_of(instruction: Instruction) -> Form:
     """Return the row of the subset for ``instruction``."""
     mnemonic = instruction.mnemonic
-    form = SUBSET.get(mnemonic)
+    form = BY_OPERANDS.get((mnemonic, instruction.op_count)) or SUBSET.get(mnemonic)
     if form is None:
         raise UnsupportedError("it is outside the instruction subset")
     if form.roles == ("branch",) and instruction.op0_kind not in _NEAR_BRANCHES:
@@ -86,16 +98,20 @@ def record_of(instruction: Instruction) -> Record:
         "condition": form.condition,
         "cost_class": form.cost_class,
     }
-    if form.implicit[0]:
-        rax = {"dst_kind": isa.REGISTER, "dst": isa.RAX, "src_kind": isa.REGISTER, "src": isa.RAX}
-        record |= rax | {"width": form.implicit[0], "src_width": form.implicit[1]}
-    elif form.op == isa.OP_RET:
+    record |= form.implicit
+    if form.op == isa.OP_RET:
         record["immediate"] = instruction.immediate(0) if instruction.op_count else 0
         _require(instruction.stack_pointer_increment == 8 + record["immediate"], "its operand size is not 64 bits")
+    elif form.op == isa.OP_LEAVE:
+        _require(instruction.code == Code.LEAVEQ, "its operand size is not 64 bits")
+    elif form.op == isa.OP_LOOP:
+        _require(instruction.code not in _LOOPS_BY_ECX, "its counter is not 64 bits wide")
+    elif form.is_string:
+        _add_string(record, instruction)
     elif form.roles and form.roles != ("branch",):
         _add_operands(record, instruction, form)
     in_memory = isa.MEMORY in (record.get("dst_kind"), record.get("src_kind"))
-    if instruction.has_lock_prefix or (form.op == isa.OP_XCHG and in_memory):
+    if instruction.has_lock_prefix or form.locked or (form.op == isa.OP_XCHG and in_memory):
         record |= {"locked": 1, "cost_class": isa.COST_LOCKED}
     return record
 
@@ -104,20 +120,39 @@ def _add_operands(record: Record, instruction: Instruction, form: Form) -> None:
     _require(instruction.op_count == len(form.roles), f"its form with {instruction.op_count} operands is not supported")
     operands = [_operand(instruction, position, form.op) for position in range(len(form.roles))]
     size = operands[0].size
-    if form.only_size:
+    if form.sizes:
         size = abs(instruction.stack_pointer_increment) or size
-        _require(size == form.only_size, f"only its {form.only_size * 8}-bit form is supported")
+        supported = " and ".join(f"{8 * each}" for each in form.sizes)
+        _require(size in form.sizes, f"it is supported with operands of {supported} bits only")
+    if form.op == isa.OP_CMPXCHG_PAIR:
+        size //= 2
     record["width"] = record["src_width"] = size
     for role, operand in zip(form.roles, operands, strict=True):
-        record[f"{role}_kind"] = operand.kind
-        record[role] = operand.register
+        if role in ("dst", "src"):
+            record[f"{role}_kind"] = operand.kind
+            record[role] = operand.register
+        elif operand.kind == isa.REGISTER:
+            record["count_in_cl"] = 1
         record |= operand.fields
-    if form.op in (isa.OP_MOVZX, isa.OP_MOVSX):
+    if form.op in _SOURCE_HAS_ITS_OWN_SIZE:
         record["src_width"] = operands[1].size
     if "immediate" in record:
         record["immediate"] = signed(record["immediate"], 1 if form.op in _COUNTS else size)
         if form.op in _COUNTS:
             record["immediate"] &= 0xFF
+
+
+def _add_string(record: Record, instruction: Instruction) -> None:
+    """Fields of a string instruction: its addresses are always in RSI and RDI."""
+    for position in range(2):
+        kind = instruction.op_kind(position)
+        _require(kind == OpKind.REGISTER or kind in _STRING_ADDRESSES, _ADDRESS_SIZE)
+    _require(instruction.segment_prefix not in (Register.FS, Register.GS), _FS_GS)
+    record["width"] = record["src_width"] = MemorySizeExt.size(instruction.memory_size)
+    if instruction.has_repne_prefix:
+        record["condition"] = isa.REPNE
+    elif instruction.has_rep_prefix:
+        record["condition"] = isa.REP
 
 
 def _operand(instruction: Instruction, position: int, op: int) -> Operand:
@@ -136,13 +171,11 @@ def _operand(instruction: Instruction, position: int, op: int) -> Operand:
 
 def _address(instruction: Instruction) -> Record:
     """Return the fields of a memory operand's address; RIP-relative ones become absolute."""
-    _require(
-        instruction.memory_segment not in (Register.FS, Register.GS), "fs and gs are not supported; use a register"
-    )
+    _require(instruction.memory_segment not in (Register.FS, Register.GS), _FS_GS)
     base = _ADDRESS_REGISTERS.get(instruction.memory_base)
     index = _ADDRESS_REGISTERS.get(instruction.memory_index)
     if base is None or index is None or instruction.memory_displ_size == 4:
-        raise UnsupportedError("its address is not 64 bits wide")
+        raise UnsupportedError(_ADDRESS_SIZE)
     return {
         "base_register": base,
         "index_register": index,

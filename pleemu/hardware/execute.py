@@ -10,12 +10,15 @@ the work is cut into calls, never what happens.
 from pleemu.hardware import flags
 from pleemu.hardware import isa as OP
 from pleemu.hardware.alu import add, arithmetic, bit_operation, compare, multiply, read_register, shift, write_register
+from pleemu.hardware.bits import look
 from pleemu.hardware.clock import cycles_to_tsc
 from pleemu.hardware.interrupts import set_fault
-from pleemu.hardware.isa import IMMEDIATE, MEMORY, NONE, PROBE_WORK, RAX, RDX, REGISTER, RSP
+from pleemu.hardware.isa import IMMEDIATE, MEMORY, NONE, PROBE_WORK, RAX, RBP, RBX, RCX, RDX, REGISTER, RSP
 from pleemu.hardware.memory import load, mask_of, readable, sign_extend, store
 from pleemu.hardware.ple import pause_exits
 from pleemu.hardware.records import (
+    FAULT_ALIGNMENT,
+    FAULT_DIVIDE,
     FAULT_JUMP,
     FAULT_PRIVILEGE,
     FAULT_READ,
@@ -23,8 +26,22 @@ from pleemu.hardware.records import (
     FAULT_UNSUPPORTED,
     FAULT_WRITE,
 )
-from pleemu.hardware.system import iretq, pop, push, read_msr, step_work, table_index, write_msr
-from pleemu.hardware.why import ENDED, FAULTED, HLT_EXIT, PAUSE_EXIT, PROBED, STOPPED, WINDOW
+from pleemu.hardware.rotate import double_shift, rotate
+from pleemu.hardware.string import FAULTY, MORE, string_element
+from pleemu.hardware.system import (
+    counter_branches,
+    exchange_pair,
+    iretq,
+    pop,
+    pop_flags,
+    push,
+    read_msr,
+    step_work,
+    table_index,
+    write_msr,
+)
+from pleemu.hardware.why import CPUID_EXIT, ENDED, FAULTED, HLT_EXIT, PAUSE_EXIT, PROBED, STOPPED, WINDOW
+from pleemu.hardware.wide import divide, multiply_wide
 from pleemu.jit import compiled
 
 
@@ -150,6 +167,12 @@ def execute(m, v, now, ordered_until, free_until):
         elif OP.OP_SHL <= op <= OP.OP_SAR:
             result = shift(cpu, op, a, b, size)
             write = True
+        elif OP.OP_ROL <= op <= OP.OP_RCR:
+            result = rotate(cpu, op, a, b, size)
+            write = True
+        elif op == OP.OP_SHLD or op == OP.OP_SHRD:
+            result = double_shift(cpu, op, a, b, registers[RCX] if i.count_in_cl == 1 else i.immediate, size)
+            write = True
         elif op == OP.OP_XCHG:
             if i.src_kind == MEMORY:
                 store(memory, first_word, offset, size, a)
@@ -165,6 +188,15 @@ def execute(m, v, now, ordered_until, free_until):
                 write = True
             else:
                 write_register(registers, REGISTER, RAX, size, a)
+        elif op == OP.OP_CMPXCHG_PAIR:
+            if size == 8 and address & 15 != 0:
+                set_fault(m.fault[0], FAULT_ALIGNMENT, v, pc, address, 16, now)
+                status = FAULTED
+                break
+            if exchange_pair(cpu, a, load(memory, first_word, offset + size, size), size):
+                store(memory, first_word, offset + size, size, registers[RCX])
+                result = registers[RBX]
+                write = True
         elif op == OP.OP_XADD:
             result = add(cpu, a, b, size)
             write_register(registers, i.src_kind, i.src, size, a)
@@ -172,9 +204,27 @@ def execute(m, v, now, ordered_until, free_until):
         elif OP.OP_BT <= op <= OP.OP_BTC:
             result = bit_operation(cpu, op, a, b, size)
             write = op != OP.OP_BT
+        elif OP.OP_BSF <= op <= OP.OP_BSWAP:
+            result = look(cpu, op, a, b, size)
+            write = op > OP.OP_BSR or b & mask_of(size) != 0
         elif op == OP.OP_IMUL:
             result = multiply(cpu, sign_extend(a, size), sign_extend(b, size), size)
             write = True
+        elif op == OP.OP_IMUL_CONSTANT:
+            result = multiply(cpu, i.immediate, sign_extend(b, size), size)
+            write = True
+        elif op == OP.OP_MUL_WIDE or op == OP.OP_IMUL_WIDE:
+            multiply_wide(cpu, op, b, size)
+        elif op == OP.OP_DIV or op == OP.OP_IDIV:
+            if not divide(cpu, op, b, size):
+                set_fault(m.fault[0], FAULT_DIVIDE, v, pc, 0, size, now)
+                status = FAULTED
+                break
+        elif op == OP.OP_SIGN:
+            result = sign_extend(b, size) >> 63
+            write = True
+        elif OP.OP_CLC <= op <= OP.OP_SAHF:
+            flags.change(cpu, op)
         elif op == OP.OP_SETCC:
             result = 1 if flags.condition(cpu, i.condition) else 0
             write = True
@@ -183,33 +233,53 @@ def execute(m, v, now, ordered_until, free_until):
                 result = b
             write = True  # a 4-byte register loses its upper half either way
         elif op == OP.OP_PUSH:
-            if not push(m, v, pc, b, now):
+            if not push(m, v, pc, b, size, now):
                 status = FAULTED
                 break
-        elif op == OP.OP_POP:
-            if not pop(m, v, pc, now):
+        elif op == OP.OP_POP or op == OP.OP_LEAVE:
+            if not pop(m, v, pc, registers[RSP] if op == OP.OP_POP else registers[RBP], size, now):
                 status = FAULTED
                 break
             result = cpu.popped
             write = True
+        elif op == OP.OP_PUSHFQ:
+            if not push(m, v, pc, flags.rflags(cpu), 8, now):
+                status = FAULTED
+                break
+        elif op == OP.OP_POPFQ:
+            if not pop_flags(m, v, pc, now):
+                status = FAULTED
+                break
+            status = WINDOW
         elif op == OP.OP_CALL:
             following = i.target
-            if not push(m, v, pc, i.address + i.length, now):
+            if not push(m, v, pc, i.address + i.length, 8, now):
                 status = FAULTED
                 break
         elif op == OP.OP_CALL_INDIRECT:
             following = table_index(m, v, pc, b, now)
-            if following < 0 or not push(m, v, pc, i.address + i.length, now):
+            if following < 0 or not push(m, v, pc, i.address + i.length, 8, now):
                 status = FAULTED
                 break
         elif op == OP.OP_JMP_INDIRECT:
             following = table_index(m, v, pc, b, now)
         elif op == OP.OP_RET:
-            if not pop(m, v, pc, now):
+            if not pop(m, v, pc, registers[RSP], 8, now):
                 status = FAULTED
                 break
             registers[RSP] += i.immediate
             following = table_index(m, v, pc, cpu.popped, now)
+        elif op == OP.OP_JRCXZ or op == OP.OP_LOOP:
+            if counter_branches(cpu, op, size, i.condition):
+                following = i.target
+        elif OP.OP_MOVS <= op <= OP.OP_CMPS:
+            element = string_element(m, v, pc, now)
+            if element == FAULTY:
+                status = FAULTED
+                break
+            if element == MORE:
+                following = pc
+                executed -= 1
         elif op == OP.OP_PROBE:
             b = sign_extend(b, size) if i.condition == 1 else b & mask_of(size)
             if i.probe == PROBE_WORK:
@@ -224,10 +294,15 @@ def execute(m, v, now, ordered_until, free_until):
                 cpu.probe_value = b
                 status = PROBED
                 break
-        elif op == OP.OP_RDTSC:
+        elif op == OP.OP_RDTSC or op == OP.OP_RDTSCP:
             tsc = cycles_to_tsc(m.clock[0], now)
             registers[RAX] = tsc & 0xFFFFFFFF
             registers[RDX] = (tsc >> 32) & 0xFFFFFFFF
+            if op == OP.OP_RDTSCP:
+                registers[RCX] = 0  # IA32_TSC_AUX as after a reset: there is no MSR to write
+        elif op == OP.OP_CPUID:
+            status = CPUID_EXIT
+            break
         elif op == OP.OP_END:
             status = ENDED
             break
@@ -239,6 +314,8 @@ def execute(m, v, now, ordered_until, free_until):
             set_fault(m.fault[0], FAULT_PRIVILEGE, v, pc, i.address, 0, now)
             status = FAULTED
             break
+        elif op == OP.OP_INVLPG:
+            pass
         elif op == OP.OP_CLI:
             cpu.interrupt_flag = 0
         elif op == OP.OP_STI:

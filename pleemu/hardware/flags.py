@@ -10,10 +10,11 @@
 So an addition costs a few operations, and the branch after it reads only what it needs.
 """
 
+from pleemu.hardware.isa import OP_CLC, OP_CLD, OP_CMC, OP_LAHF, OP_SAHF, OP_STC, RAX
 from pleemu.hardware.memory import sign_extend
 from pleemu.jit import compiled, inlined
 
-CF, PF, AF, ZF, SF, IF, OF = 1 << 0, 1 << 2, 1 << 4, 1 << 6, 1 << 7, 1 << 9, 1 << 11
+CF, PF, AF, ZF, SF, IF, DF, OF = 1 << 0, 1 << 2, 1 << 4, 1 << 6, 1 << 7, 1 << 9, 1 << 10, 1 << 11
 RFLAGS_FIXED = 1 << 1
 
 TOP = -(1 << 63)
@@ -81,6 +82,25 @@ def set_carry(cpu, value):
 
 
 @inlined
+def set_carry_overflow(cpu, carry, overflow):
+    """Change CF and OF alone: rotations."""
+    cpu.flag_carry = (cpu.flag_carry & ~TOP_TWO) | carry_bits(carry, overflow)
+
+
+@compiled
+def set_zero(cpu, is_zero):
+    """Change ZF alone: cmpxchg8b and cmpxchg16b."""
+    set_rflags(cpu, (rflags(cpu) & ~ZF) | (ZF if is_zero else 0))
+
+
+@compiled
+def set_all_but_zero_clear(cpu, is_zero):
+    """ZF as given, the other status flags 0: popcnt."""
+    cpu.flag_result = 0 if is_zero else 1
+    cpu.flag_carry = 2 if is_zero else 0
+
+
+@inlined
 def condition(cpu, code):
     """Evaluate a condition code (SDM 1 appendix B)."""
     kind = code >> 1
@@ -113,12 +133,15 @@ def rflags(cpu):
         flags |= ZF
     if cpu.interrupt_flag == 1:
         flags |= IF
+    if cpu.direction == 1:
+        flags |= DF
     return flags
 
 
 @compiled
 def set_rflags(cpu, flags):
-    """Load the status flags (not IF) from an RFLAGS image: IRETQ, POPF."""
+    """Load the status flags and DF (not IF) from an RFLAGS image: IRETQ, POPF."""
+    cpu.direction = 1 if flags & DF else 0
     cpu.flag_result = 0 if flags & ZF else 1  # 1: SF 0, PF 0;  0: SF 0, PF 1
     cpu.flag_carry = carry_bits(1 if flags & CF else 0, 1 if flags & OF else 0)
     if flags & AF:
@@ -127,3 +150,20 @@ def set_rflags(cpu, flags):
         cpu.flag_carry |= 1
     if (flags & PF != 0) != (flags & ZF != 0):
         cpu.flag_carry |= 2
+
+
+@compiled
+def change(cpu, op):
+    """clc, stc, cmc, cld, std, lahf, sahf (SDM 2)."""
+    if op == OP_CLC:
+        set_carry(cpu, 0)
+    elif op == OP_STC:
+        set_carry(cpu, 1)
+    elif op == OP_CMC:
+        set_carry(cpu, 1 - carry(cpu))
+    elif op == OP_LAHF:
+        cpu.registers[RAX] = (cpu.registers[RAX] & ~0xFF00) | ((rflags(cpu) & 0xFF) << 8)
+    elif op == OP_SAHF:
+        set_rflags(cpu, (rflags(cpu) & ~0xFF) | ((cpu.registers[RAX] >> 8) & 0xFF))
+    else:
+        cpu.direction = 0 if op == OP_CLD else 1

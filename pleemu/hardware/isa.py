@@ -52,24 +52,60 @@ REGISTERS = 17
     OP_SHL,          # count in src: an immediate or CL
     OP_SHR,
     OP_SAR,
+    OP_ROL,          # rotate.py
+    OP_ROR,
+    OP_RCL,
+    OP_RCR,
+    OP_SHLD,         # dst = dst:src shifted; count in `immediate`, or in CL
+    OP_SHRD,
     OP_XCHG,
     OP_CMPXCHG,
+    OP_CMPXCHG_PAIR,  # cmpxchg8b and cmpxchg16b: `width` is that of one half
     OP_XADD,
     OP_BT,
     OP_BTS,
     OP_BTR,
     OP_BTC,
+    OP_BSF,          # bits.py: dst = what is found in src
+    OP_BSR,
+    OP_TZCNT,
+    OP_LZCNT,
+    OP_POPCNT,
+    OP_BSWAP,
     OP_JMP,          # to `target`
     OP_JCC,          # to `target` if `condition`
+    OP_JRCXZ,        # to `target` if the low `width` bytes of RCX are 0
+    OP_LOOP,         # RCX - 1; to `target` unless RCX is 0 or ZF is not as `condition` says
     OP_JMP_INDIRECT,  # to the address in src
     OP_CALL,
     OP_CALL_INDIRECT,
     OP_RET,          # pops the address, then `immediate` more bytes
     OP_PUSH,         # src
     OP_POP,          # dst
+    OP_LEAVE,        # RSP = RBP; pops dst
+    OP_PUSHFQ,
+    OP_POPFQ,
     OP_SETCC,        # dst = condition
     OP_CMOVCC,       # dst = src if condition
-    OP_IMUL,         # dst = dst * src, two operands
+    OP_IMUL,         # dst = dst * src
+    OP_IMUL_CONSTANT,  # dst = src * immediate
+    OP_MUL_WIDE,     # wide.py: RDX:RAX = RAX * src, or AX = AL * src
+    OP_IMUL_WIDE,
+    OP_DIV,          # wide.py: RAX, RDX = RDX:RAX / src, or AL, AH = AX / src
+    OP_IDIV,
+    OP_SIGN,         # dst = all bits the sign of src; cwd, cdq, cqo
+    OP_CLC,          # flags.py
+    OP_STC,
+    OP_CMC,
+    OP_CLD,
+    OP_STD,
+    OP_LAHF,
+    OP_SAHF,
+    OP_MOVS,         # string.py: elements of `width` bytes; `condition` is one of ONCE, REP, REPNE
+    OP_STOS,
+    OP_LODS,
+    OP_SCAS,
+    OP_CMPS,
     OP_PAUSE,
     OP_HLT,
     OP_CLI,
@@ -78,9 +114,15 @@ REGISTERS = 17
     OP_WRMSR,
     OP_RDMSR,
     OP_RDTSC,
+    OP_RDTSCP,
+    OP_CPUID,
+    OP_INVLPG,       # nothing is translated: nothing to forget
     OP_FENCE,        # mfence, lfence, sfence
     OP_PROBE,        # a nop with an SDT note: `probe` says which, src is its operand
-) = range(51)
+) = range(90)
+
+# Which repetition a string instruction has; LOOP uses them for loop, loope and loopne.
+ONCE, REP, REPNE = range(3)
 
 # Condition codes as encoded in the low four bits of Jcc, SETcc and CMOVcc (SDM 1 appendix B).
 CC_O, CC_NO, CC_B, CC_AE, CC_E, CC_NE, CC_BE, CC_A, CC_S, CC_NS, CC_P, CC_NP, CC_L, CC_GE, CC_LE, CC_G = range(16)
@@ -113,8 +155,9 @@ PROBES = (
     COST_RDTSC,
     COST_FENCE,
     COST_IRET,
-) = range(6)
-COST_CLASSES = 6
+    COST_DIVIDE,    # div, idiv
+) = range(7)
+COST_CLASSES = 7
 
 # Forms that make up nearly all of a spin loop; 4 and 8 bytes wide. 0: the general way.
 QUICK_JCC, QUICK_JMP, QUICK_PAUSE, QUICK_NOP, QUICK_MOVE, QUICK_CONSTANT, QUICK_LOAD, QUICK_ALU, QUICK_ALU_CONSTANT = (
@@ -133,7 +176,8 @@ INSTRUCTION = np.dtype(
         ("base_register", "i8"),
         ("index_register", "i8"),
         ("scale", "i8"),        # 1, 2, 4, 8
-        ("condition", "i8"),
+        ("condition", "i8"),    # CC_*; of string instructions and LOOP: ONCE, REP, REPNE
+        ("count_in_cl", "i8"),  # 1: SHLD and SHRD by CL
         ("target", "i8"),       # table index of a direct branch, -1 where it is no instruction
         ("probe", "i8"),        # OP_PROBE: which
         ("cost_class", "i8"),
@@ -142,8 +186,8 @@ INSTRUCTION = np.dtype(
         # derived by `prepare`
         ("cycles", "i8"),       # core cycles, from the processor preset
         ("access_size", "i8"),  # bytes of its memory operand, 0: none
-        ("reads", "i8"),        # 1: reads the memory operand
-        ("writes", "i8"),       # 1: writes the memory operand
+        ("reads", "i8"),        # 1: reads the memory operand, or a string
+        ("writes", "i8"),       # 1: writes the memory operand, or a string
         ("bit_string", "i8"),   # 1: bt and kin with memory and a register offset: beyond the operand
         ("ordered", "i8"),      # 1: others can see it, it sees others, or it can end the run
         ("quick", "i8"),        # one of QUICK_*: a common form that needs no general operands
@@ -154,12 +198,16 @@ INSTRUCTION = np.dtype(
     align=True,
 )
 
-# Operations by what they do with their operands.
+# Operations by what they do with their operands. STRINGS reach memory through RSI and RDI alone.
+_STRINGS = (OP_MOVS, OP_STOS, OP_LODS, OP_SCAS, OP_CMPS)
 _READ_DST_ONLY = (OP_CMP, OP_TEST, OP_BT)
 _WRITE_DST_ONLY = (OP_MOV, OP_MOVZX, OP_MOVSX, OP_SETCC, OP_POP)
-_STACK = (OP_CALL, OP_CALL_INDIRECT, OP_RET, OP_PUSH, OP_POP, OP_IRETQ)
+_STACK = (OP_CALL, OP_CALL_INDIRECT, OP_RET, OP_PUSH, OP_POP, OP_LEAVE, OP_PUSHFQ, OP_POPFQ, OP_IRETQ)
 # What can fault or end the vCPU, be it only at CPL 3: the first fault of a run is the one to report.
-_MAY_STOP = (OP_END, OP_UNSUPPORTED, OP_JMP_INDIRECT, OP_WRMSR, OP_RDMSR, OP_HLT, OP_CLI, OP_STI)
+_MAY_STOP = (
+    OP_END, OP_UNSUPPORTED, OP_JMP_INDIRECT, OP_DIV, OP_IDIV, OP_INVLPG, OP_WRMSR, OP_RDMSR, OP_HLT, OP_CLI, OP_STI,
+)
+_DIRECT = (OP_JMP, OP_JCC, OP_JRCXZ, OP_LOOP)
 _BIT_TESTS = (OP_BT, OP_BTS, OP_BTR, OP_BTC)
 
 
@@ -167,17 +215,21 @@ def prepare(table: np.recarray, cycles: tuple[int, ...]) -> None:
     """Fill in the derived fields of an instruction table, given the cycles of each cost class."""
     in_memory = ((table.dst_kind == MEMORY) | (table.src_kind == MEMORY)) & (table.op != OP_LEA)
     # POP computes its address with RSP already incremented (SDM 2 POP).
-    table.displacement += 8 * ((table.op == OP_POP) & (table.dst_kind == MEMORY) & (table.base_register == RSP))
+    table.displacement += table.width * ((table.op == OP_POP) & (table.dst_kind == MEMORY) & (table.base_register == RSP))
     table.cycles = np.asarray(cycles, np.int64)[table.cost_class]
     table.access_size = np.where(in_memory, np.where(table.src_kind == MEMORY, table.src_width, table.width), 0)
+    table.access_size *= np.where(table.op == OP_CMPXCHG_PAIR, 2, 1)
     exchanges = (table.op == OP_XCHG) & in_memory
     to_memory = table.dst_kind == MEMORY
-    table.writes = (to_memory & ~np.isin(table.op, _READ_DST_ONLY)) | exchanges
-    table.reads = (to_memory & ~np.isin(table.op, _WRITE_DST_ONLY)) | (table.src_kind == MEMORY)
+    strings = np.isin(table.op, _STRINGS)
+    table.writes = (to_memory & ~np.isin(table.op, _READ_DST_ONLY)) | exchanges | np.isin(table.op, (OP_MOVS, OP_STOS))
+    table.reads = (
+        (to_memory & ~np.isin(table.op, _WRITE_DST_ONLY)) | (table.src_kind == MEMORY) | (strings & (table.op != OP_STOS))
+    )
     table.bit_string = to_memory & np.isin(table.op, _BIT_TESTS) & (table.src_kind == REGISTER)
     visible = np.isin(table.op, (*_STACK, OP_PROBE)) & ~((table.op == OP_PROBE) & (table.probe == PROBE_WORK))
-    may_stop = np.isin(table.op, _MAY_STOP) | (np.isin(table.op, (OP_JMP, OP_JCC)) & (table.target < 0))
-    table.ordered = in_memory | visible | may_stop
+    may_stop = np.isin(table.op, _MAY_STOP) | (np.isin(table.op, _DIRECT) & (table.target < 0))
+    table.ordered = in_memory | strings | visible | may_stop
     table.quick = _quick(table)
 
 

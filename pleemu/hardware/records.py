@@ -51,6 +51,7 @@ CPU = np.dtype(
         ("flag_result", "i8"),   # see flags.py
         ("flag_carry", "i8"),
         ("interrupt_flag", "i8"),  # RFLAGS.IF
+        ("direction", "i8"),     # RFLAGS.DF
         ("shadow", "i8"),        # 1: STI blocks interrupts for one more instruction
         ("cpl", "i8"),
         ("work_pc", "i8", (WORK_DEPTH,)),  # `work` in progress, innermost last
@@ -109,8 +110,19 @@ CLOCK = np.dtype([("core_khz", "i8"), ("tsc_khz", "i8")], align=True)
     FAULT_VECTOR,       # an interrupt without a handler
     FAULT_DESTINATION,  # an IPI to an APIC ID that does not exist, or in a mode outside the subset
     FAULT_SELECTOR,     # IRETQ to a more privileged level
-) = range(11)
+    FAULT_DIVIDE,       # #DE
+    FAULT_ALIGNMENT,    # #GP: cmpxchg16b of what is not aligned to 16 bytes
+) = range(13)
 
 FAULT = np.dtype(
-    [("kind", "i8"), ("vcpu", "i8"), ("pc", "i8"), ("address", "i8"), ("width", "i8"), ("cycle", "i8")], align=True
+    [
+        ("kind", "i8"),
+        ("vcpu", "i8"),
+        ("pc", "i8"),
+        ("address", "i8"),
+        ("width", "i8"),
+        ("cycle", "i8"),
+        ("rflags", "i8"),  # of the vCPU, for the report
+    ],
+    align=True,
 )

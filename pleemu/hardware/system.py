@@ -1,9 +1,10 @@
-"""The instructions that are more than arithmetic: stack, IRETQ, MSRs, and the probe `work`."""
+"""The instructions that are more than arithmetic: stack, LOOP, cmpxchg16b, IRETQ, MSRs, and the probe `work`."""
 
 from pleemu.hardware import flags
+from pleemu.hardware.alu import write_register
 from pleemu.hardware.interrupts import end_of_interrupt, set_fault
-from pleemu.hardware.isa import RAX, RCX, RDX, RSP
-from pleemu.hardware.memory import load, readable, store
+from pleemu.hardware.isa import ONCE, OP_LOOP, RAX, RCX, RDX, REGISTER, REP, RSP
+from pleemu.hardware.memory import load, mask_of, readable, store
 from pleemu.hardware.records import (
     FAULT_JUMP,
     FAULT_MSR,
@@ -21,33 +22,67 @@ MSR_APIC_ID, MSR_EOI, MSR_ICR = 0x802, 0x80B, 0x830
 
 
 @compiled
-def push(m, v, pc, value, now):
-    """Push 8 bytes; False: fault."""
+def push(m, v, pc, value, size, now):
+    """Push 8 or 2 bytes; False: fault."""
     cpu = m.cpu[v]
     space = m.space[cpu.space]
-    address = cpu.registers[RSP] - 8
-    offset = readable(space, address, 8)
+    address = cpu.registers[RSP] - size
+    offset = readable(space, address, size)
     if offset < space.readonly_size:
-        set_fault(m.fault[0], FAULT_WRITE if offset < 0 else FAULT_READONLY, v, pc, address, 8, now)
+        set_fault(m.fault[0], FAULT_WRITE if offset < 0 else FAULT_READONLY, v, pc, address, size, now)
         return False
-    store(m.memory, space.first_word, offset, 8, value)
+    store(m.memory, space.first_word, offset, size, value)
     cpu.registers[RSP] = address
     return True
 
 
 @compiled
-def pop(m, v, pc, now):
-    """Pop 8 bytes into ``popped``; False: fault."""
+def pop(m, v, pc, address, size, now):
+    """Pop 8 or 2 bytes at ``address`` into ``popped``; False: fault. It is RSP, but for LEAVE."""
     cpu = m.cpu[v]
     space = m.space[cpu.space]
-    address = cpu.registers[RSP]
-    offset = readable(space, address, 8)
+    offset = readable(space, address, size)
     if offset < 0:
-        set_fault(m.fault[0], FAULT_READ, v, pc, address, 8, now)
+        set_fault(m.fault[0], FAULT_READ, v, pc, address, size, now)
         return False
-    cpu.popped = load(m.memory, space.first_word, offset, 8)
-    cpu.registers[RSP] = address + 8
+    cpu.popped = load(m.memory, space.first_word, offset, size)
+    cpu.registers[RSP] = address + size
     return True
+
+
+@compiled
+def pop_flags(m, v, pc, now):
+    """POPFQ: the status flags and DF, and IF at CPL 0 (IOPL is 0); the others do not exist. False: fault."""
+    cpu = m.cpu[v]
+    if not pop(m, v, pc, cpu.registers[RSP], 8, now):
+        return False
+    flags.set_rflags(cpu, cpu.popped)
+    if cpu.cpl == 0:
+        cpu.interrupt_flag = 1 if cpu.popped & flags.IF else 0
+    return True
+
+
+@compiled
+def counter_branches(cpu, op, size, kind):
+    """Does JRCXZ branch; does LOOP, loope or loopne, which counts RCX down, but changes no flag?"""
+    registers = cpu.registers
+    if op != OP_LOOP:
+        return registers[RCX] & mask_of(size) == 0
+    registers[RCX] -= 1
+    return registers[RCX] != 0 and (kind == ONCE or (cpu.flag_result == 0) == (kind == REP))
+
+
+@compiled
+def exchange_pair(cpu, low, high, size):
+    """cmpxchg8b and cmpxchg16b: does RDX:RAX equal ``high:low``? If not it becomes that. Only ZF changes."""
+    registers = cpu.registers
+    mask = mask_of(size)
+    equal = (registers[RAX] ^ low) & mask == 0 and (registers[RDX] ^ high) & mask == 0
+    if not equal:
+        write_register(registers, REGISTER, RAX, size, low)
+        write_register(registers, REGISTER, RDX, size, high)
+    flags.set_zero(cpu, equal)
+    return equal
 
 
 @compiled

@@ -9,4 +9,5 @@
     WINDOW,      # an interrupt may have become deliverable
     ENDED,       # guest_main has returned
     FAULTED,     # see the fault record
-) = range(8)
+    CPUID_EXIT,
+) = range(9)

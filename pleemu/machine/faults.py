@@ -1,9 +1,14 @@
-"""What a guest did wrong, in one sentence with address, instruction, symbol and vCPU."""
+"""What a guest did wrong: one sentence with address, instruction, symbol and vCPU, then the registers."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from pleemu.hardware import flags
 from pleemu.hardware.records import (
+    FAULT_ALIGNMENT,
     FAULT_DESTINATION,
+    FAULT_DIVIDE,
     FAULT_JUMP,
     FAULT_MSR,
     FAULT_PRIVILEGE,
@@ -19,6 +24,13 @@ from pleemu.machine.state import Machine
 from pleemu.scenario import Scenario
 
 MASK = (1 << 64) - 1
+
+REGISTER_NAMES = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{number}" for number in range(8, 16)))
+FLAG_NAMES = {
+    "CF": flags.CF, "PF": flags.PF, "AF": flags.AF, "ZF": flags.ZF,
+    "SF": flags.SF, "IF": flags.IF, "DF": flags.DF, "OF": flags.OF,
+}  # fmt: skip
+_COLUMNS = 4
 
 
 def describe(machine: Machine, layout: Layout, scenario: Scenario) -> str:
@@ -45,6 +57,8 @@ def describe(machine: Machine, layout: Layout, scenario: Scenario) -> str:
             f"the physical APIC IDs 0-{int(machine.vm[number].vcpus) - 1} are modelled"
         ),
         FAULT_SELECTOR: f"iretq to privilege level {address}; use a selector with RPL 0 or 3",
+        FAULT_DIVIDE: f"divide error: a divisor of 0, or a quotient of more than {8 * size} bits",
+        FAULT_ALIGNMENT: f"access of {size} bytes at {address:#x}, which must be a multiple of {size}",
     }[int(fault.kind)]
     vm = scenario.vm[number]
     where = f"{image.symbol_at(rip)}"
@@ -52,5 +66,13 @@ def describe(machine: Machine, layout: Layout, scenario: Scenario) -> str:
     shown = "" if int(fault.kind) == FAULT_UNSUPPORTED else f" `{image.text_of(local)}`"
     return (
         f"{source or scenario.program_path(vm)}: guest fault in {vm.name} vCPU {int(machine.vcpu[v].id)}: {what}; "
-        f"RIP {rip:#x} ({where}){shown}"
+        f"RIP {rip:#x} ({where}){shown}\n{registers_of(machine.cpu[v], int(fault.rflags))}"
     )
+
+
+def registers_of(cpu: Any, rflags: int) -> str:
+    """Return the registers and flags of a vCPU as a block of lines."""
+    values = [f"{name:>3} {int(cpu.registers[number]) & MASK:016x}" for number, name in enumerate(REGISTER_NAMES)]
+    lines = ["  " + "  ".join(values[start : start + _COLUMNS]) for start in range(0, len(values), _COLUMNS)]
+    names = "".join(f" {name}" for name, flag in FLAG_NAMES.items() if rflags & flag)
+    return "\n".join([*lines, f"  rflags {rflags:#x}{names}  CPL {int(cpu.cpl)}"])

@@ -13,6 +13,7 @@ the middle: at most 5 us, the longest stretch of host code, with the default cos
 """
 
 from pleemu.hardware.clock import cycles_to_ns
+from pleemu.hardware.cpuid import cpuid
 from pleemu.hardware.interrupts import deliverable, end_of_interrupt, take_over_posted
 from pleemu.hardware.isa import RCX
 from pleemu.hardware.ple import arm
@@ -34,6 +35,7 @@ from pleemu.hypervisor.window import grow_ple_window
 from pleemu.jit import compiled
 from pleemu.machine.switch import go, go_on, resume, schedule, set_next_tick, skip_emulated_instruction
 from pleemu.observe.events import (
+    CPUID,
     HLT,
     KVM_ENTRY,
     KVM_EXIT,
@@ -119,6 +121,10 @@ def handle_exit(m, p, now):
             end_of_interrupt(cpu)
         skip_emulated_instruction(m, v)
         go(m, p, ENTERING, now + cost.msr_write + extra)
+    elif reason == CPUID:
+        cpuid(m, v)
+        skip_emulated_instruction(m, v)
+        go(m, p, ENTERING, now + cost.msr_write)  # proposed: its handler takes as long as WRMSR's
     else:
         if pcpu.interrupt_at <= now:
             pcpu.interrupt_at = NEVER

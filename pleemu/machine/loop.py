@@ -14,14 +14,15 @@ in the records, so calling it again goes on.
 from pleemu.handle import pointer_to
 from pleemu.hardware.clock import cycles_to_ns
 from pleemu.hardware.execute import execute
+from pleemu.hardware.flags import rflags
 from pleemu.hardware.interrupts import deliver, deliverable, send_host_interrupt, take_over_posted
 from pleemu.hardware.isa import PROBE_OPERATION_DONE
 from pleemu.hardware.records import GUEST, IDLE, NEVER, NO_FAULT
-from pleemu.hardware.why import ENDED, HLT_EXIT, PAUSE_EXIT, PROBED, WRMSR_EXIT
+from pleemu.hardware.why import CPUID_EXIT, ENDED, HLT_EXIT, PAUSE_EXIT, PROBED, WRMSR_EXIT
 from pleemu.jit import compiled, entry_point
 from pleemu.machine.host import begin_exit, end_thread, host_step, leave_open_intervals
 from pleemu.machine.switch import wake_from_idle
-from pleemu.observe.events import EXTERNAL_INTERRUPT, HLT, MSR_WRITE, PAUSE_INSTRUCTION, PROBE
+from pleemu.observe.events import CPUID, EXTERNAL_INTERRUPT, HLT, MSR_WRITE, PAUSE_INSTRUCTION, PROBE
 from pleemu.observe.journal import record
 from pleemu.scheduler.core import wake_up_new_task
 
@@ -64,6 +65,7 @@ def advance(m):
         else:
             host_step(m, p)
         if m.fault[0].kind != NO_FAULT:
+            m.fault[0].rflags = rflags(m.cpu[m.fault[0].vcpu])
             return FAULT
 
 
@@ -127,6 +129,8 @@ def guest_step(m, p, ordered_until, others):
         begin_exit(m, p, HLT, now)
     elif why == WRMSR_EXIT:
         begin_exit(m, p, MSR_WRITE, now)
+    elif why == CPUID_EXIT:
+        begin_exit(m, p, CPUID, now)
     elif why == PROBED:
         pass_probe(m, p, v, now)
     elif why == ENDED:
