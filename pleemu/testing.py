@@ -326,7 +326,8 @@ def _fault(made: _Made, raw: RawCode) -> Fault:
     fault = made.machine.fault[0]
     rip = int(made.machine.code.address[int(fault.pc)]) & _MASK
     image = made.image(raw)
-    message = describe(made.machine, attrs.evolve(made.layout, images=(image,)), made.scenario)
+    report = describe(made.machine, attrs.evolve(made.layout, images=(image,)), made.scenario)
+    message = report.partition("\n")[0]  # without the registers, which the result has
     if rip in raw.unsupported:
         message += f": {raw.unsupported[rip]}"
     return Fault(

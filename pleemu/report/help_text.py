@@ -7,7 +7,8 @@ from typing import Any
 
 from attrs import NOTHING, Attribute
 
-from pleemu.report.json_form import RUN_KEYS
+from pleemu.conform.replay import FORMATS
+from pleemu.report.json_form import CONFORM_KEYS, RUN_KEYS
 from pleemu.scenario import Scenario
 from pleemu.structure import paths
 
@@ -29,6 +30,14 @@ def compare_help() -> str:
     examples = _EXAMPLES.format(command="pleemu compare").replace("--policy debooster", "--policies vanilla,debooster")
     keys = '  runs          a list of runs; the keys of each are listed by "pleemu run --help"'
     return f"{examples}\n\n{_fields()}\n\nKeys of the JSON object:\n{keys}"
+
+
+def conform_help() -> str:
+    """Return what stands below the options of ``pleemu conform --help``."""
+    keys = "\n".join(f"  {key:14}{meaning}" for key, meaning in CONFORM_KEYS.items())
+    formats = "Formats, plain or gzip'ed JSON: " + ", ".join(FORMATS) + "."
+    codes = "Exit code: 0 all cases agree, 1 some do not, 2 a file is no recorded vectors."
+    return f"{formats}\n{codes}\n\nThe JSON object has a list `files`; the keys of each:\n{keys}"
 
 
 def _fields() -> str:
