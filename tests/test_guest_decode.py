@@ -136,6 +136,26 @@ REGISTER, HIGH, MEMORY, IMMEDIATE = isa.REGISTER, isa.HIGH, isa.MEMORY, isa.IMME
         ("iretq", {"op": isa.OP_IRETQ, "cost_class": isa.COST_IRET}),
         ("lfence", {"op": isa.OP_FENCE, "cost_class": isa.COST_FENCE}),
         ("ud2", {"op": isa.OP_UNSUPPORTED}),
+        ("rcl byte ptr [rdi], cl", {"op": isa.OP_RCL, "width": 1, "dst_kind": MEMORY, "src_kind": REGISTER, "src": 1}),
+        ("shld [rdi], rax, 200", {"op": isa.OP_SHLD, "dst_kind": MEMORY, "src": 0, "immediate": 200, "count_in_cl": 0}),
+        ("shrd ax, cx, cl", {"op": isa.OP_SHRD, "width": 2, "dst": 0, "src": 1, "count_in_cl": 1}),
+        ("imul ax, [rdi], -3", {"op": isa.OP_IMUL_CONSTANT, "width": 2, "src_kind": MEMORY, "immediate": -3}),
+        ("imul ch", {"op": isa.OP_IMUL_WIDE, "width": 1, "dst_kind": isa.NONE, "src_kind": HIGH, "src": 1}),
+        ("div dword ptr [rdi]", {"op": isa.OP_DIV, "width": 4, "src_width": 4, "src_kind": MEMORY}),
+        ("cqo", {"op": isa.OP_SIGN, "width": 8, "dst": 2, "src": 0}),
+        ("rep movsw", {"op": isa.OP_MOVS, "width": 2, "condition": isa.REP}),
+        ("repne scasb", {"op": isa.OP_SCAS, "width": 1, "condition": isa.REPNE}),
+        ("stosq", {"op": isa.OP_STOS, "width": 8, "condition": isa.ONCE}),
+        ("lock cmpxchg16b [rdi]", {"op": isa.OP_CMPXCHG_PAIR, "width": 8, "locked": 1, "cost_class": isa.COST_LOCKED}),
+        ("cmpxchg8b [rdi]", {"op": isa.OP_CMPXCHG_PAIR, "width": 4, "locked": 1}),
+        ("push ax", {"op": isa.OP_PUSH, "width": 2, "src": 0}),
+        (".byte 0x66, 0x68, 0x01, 0x80", {"op": isa.OP_PUSH, "width": 2, "immediate": 0x8001 - 0x10000}),
+        ("pop word ptr [rsp]", {"op": isa.OP_POP, "width": 2, "dst_kind": MEMORY}),
+        ("leave", {"op": isa.OP_LEAVE, "width": 8, "dst": 5}),
+        ("1: loopne 1b", {"op": isa.OP_LOOP, "condition": isa.REPNE, "target": 1}),
+        ("1: jecxz 1b", {"op": isa.OP_JRCXZ, "width": 4, "target": 1}),
+        ("prefetcht0 [rdi]", {"op": isa.OP_NOP, "dst_kind": isa.NONE, "src_kind": isa.NONE}),
+        ("nop word ptr cs:[rax + rax]", {"op": isa.OP_NOP, "dst_kind": isa.NONE}),
     ],
 )
 def test_decode_resolves_operands(tmp_path: Path, text: str, expected: dict[str, int]) -> None:
@@ -184,15 +204,48 @@ def test_decode_ends_running_off_the_code_in_a_fault(tmp_path: Path) -> None:
 
 def test_decode_reports_all_that_is_outside_the_subset(tmp_path: Path) -> None:
     """Each unsupported instruction is named with text, symbol, address and source line, at once."""
-    outside = """cpuid; div rcx; mov rax, fs:[0]; imul rax, rcx, 3; mov eax, [ecx]; push ax; movaps xmm0, xmm1
-        mov rax, cr3; rep stosb; pushfq; mov ds, eax; mul rcx"""
+    outside = """swapgs; fldz; mov rax, fs:[0]; xlatb; mov eax, [ecx]; push fs; movaps xmm0, xmm1
+        mov rax, cr3; andn eax, ecx, edx; in al, 0x10; mov ds, eax; enter 16, 0"""
     outside = [line.strip() for line in outside.replace(";", "\n").splitlines()]
     with pytest.raises(GuestError) as error:
         make_guest(tmp_path, "\n".join([*outside, "ret", ""]))
     lines = str(error.value).splitlines()
-    assert lines[0].startswith(f"{tmp_path}/guest.S:3: 'cpuid' at guest_main (0xffffffff81000010): ")
-    assert lines[1].startswith(f"{tmp_path}/guest.S:4: 'div rcx' at guest_main+0x2 ")
+    assert lines[0].startswith(f"{tmp_path}/guest.S:3: 'swapgs' at guest_main (0xffffffff81000010): ")
+    assert lines[1].startswith(f"{tmp_path}/guest.S:4: 'fldz' at guest_main+0x3 ")
     assert lines[10:] == ["... and 2 more"]
+
+
+@pytest.mark.parametrize(
+    ("encoded", "text"),
+    [
+        ("0x48, 0x89, 0x07", r"lock mov \[rdi\], rax"),
+        ("0x48, 0x39, 0x07", r"lock cmp \[rdi\], rax"),
+        ("0x48, 0x0f, 0xa3, 0x07", r"lock bt \[rdi\], rax"),
+        ("0x48, 0xd1, 0x27", r"lock shl qword ptr \[rdi\], 1"),
+        ("0xff, 0xc0", "lock inc eax"),
+        ("0x87, 0xc1", "lock xchg ecx, eax"),
+    ],
+)
+def test_decode_refuses_lock_where_it_is_an_invalid_opcode(tmp_path: Path, encoded: str, text: str) -> None:
+    """LOCK on what is no read-modify-write of memory (SDM 2 LOCK) is named as such when the guest is read."""
+    with pytest.raises(GuestError, match=rf"guest\.S:3: '{text}' at guest_main .*LOCK is not allowed on it"):
+        make_guest(tmp_path, f".byte 0xf0, {encoded}\nret\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (".byte 0x67, 0xa4", "its address is not 64 bits wide"),
+        (".byte 0x64, 0xac", "fs and gs are not supported"),
+        (".byte 0x67, 0xe2, 0xfd", "its counter is not 64 bits wide"),
+        (".byte 0x66, 0xc9", "its operand size is not 64 bits"),
+        (".byte 0x66, 0x0f, 0xc8", "operands of 32 and 64 bits only"),
+    ],
+)
+def test_decode_refuses_the_forms_that_are_left_out(tmp_path: Path, text: str, why: str) -> None:
+    """Of a supported mnemonic, a form that would need more than the table can say is refused with the reason."""
+    with pytest.raises(GuestError, match=why):
+        make_guest(tmp_path, f"{text}\nret\n")
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,8 @@ UNITS = {
     "ple": ("test_ple.py",),
     "window": ("test_window.py",),
     "on_spin": ("test_on_spin.py",),
-    "execute": ("test_execute.py", "-k", "processor_did and 350 or hundreds"),
+    "execute": ("test_execute.py",),
+    "instruction_set": ("test_instruction_set.py", "-k", "not interrupts"),
     "scheduler": ("test_scheduler_vectors.py", "-k", "[3] or [77] or [105] or [133] or [147]"),
 }
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 import attrs
 import numpy as np
 import numpy.typing as npt
-from iced_x86 import ConstantOffsets, Decoder, FlowControl, Instruction, Mnemonic
+from iced_x86 import ConstantOffsets, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic
 
 from pleemu.errors import GuestError
 from pleemu.guest.link import EXIT_STUB, PROBLEMS_SHOWN
@@ -92,7 +92,7 @@ class _Traversal:
         decoder = Decoder(64, self.code[offset : offset + LONGEST], ip=address)
         instruction = decoder.decode()
         if instruction.is_invalid:
-            self._problem(address, _bytes(self.code[offset : offset + 4]), "it is not an instruction; is it data?")
+            self._not_an_instruction(address, offset)
             return None
         try:
             record = record_of(instruction)
@@ -113,6 +113,16 @@ class _Traversal:
         self.found[address] = record
         self.work.extend(self._held(instruction, decoder.get_constant_offsets(instruction)))
         return instruction.next_ip if form.falls_through else None
+
+    def _not_an_instruction(self, address: int, offset: int) -> None:
+        """Say what is wrong with the bytes at ``offset``: a LOCK prefix that makes it #UD, or everything."""
+        code = self.code[offset : offset + LONGEST]
+        lenient = Decoder(64, code, DecoderOptions.NO_INVALID_CHECK, ip=address).decode()
+        if lenient.has_lock_prefix and not lenient.is_invalid:
+            why = "LOCK is not allowed on it, only on a read-modify-write whose destination is memory"
+            self._problem(address, text_of(lenient, self.linked.name_of), why)
+        else:
+            self._problem(address, _bytes(code[:4]), "it is not an instruction; is it data?")
 
     def _held(self, instruction: Instruction, fields: ConstantOffsets) -> list[int]:
         """Return the addresses of code that the instruction computes or holds as an immediate."""

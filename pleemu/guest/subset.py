@@ -177,6 +177,8 @@ SUBSET: dict[int, Form] = {
     Mnemonic.PREFETCHW: Form(isa.OP_NOP),
     # What compilers and our linker put where nothing may run: a fault when it is reached.
     Mnemonic.UD2: Form(isa.OP_UNSUPPORTED, falls_through=False),
+    Mnemonic.UD1: Form(isa.OP_UNSUPPORTED, falls_through=False),
+    Mnemonic.UD0: Form(isa.OP_UNSUPPORTED, falls_through=False),
     Mnemonic.INT3: Form(isa.OP_UNSUPPORTED, falls_through=False),
 }
 

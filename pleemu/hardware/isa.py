@@ -215,7 +215,8 @@ def prepare(table: np.recarray, cycles: tuple[int, ...]) -> None:
     """Fill in the derived fields of an instruction table, given the cycles of each cost class."""
     in_memory = ((table.dst_kind == MEMORY) | (table.src_kind == MEMORY)) & (table.op != OP_LEA)
     # POP computes its address with RSP already incremented (SDM 2 POP).
-    table.displacement += table.width * ((table.op == OP_POP) & (table.dst_kind == MEMORY) & (table.base_register == RSP))
+    pops_to_stack = (table.op == OP_POP) & (table.dst_kind == MEMORY) & (table.base_register == RSP)
+    table.displacement += table.width * pops_to_stack
     table.cycles = np.asarray(cycles, np.int64)[table.cost_class]
     table.access_size = np.where(in_memory, np.where(table.src_kind == MEMORY, table.src_width, table.width), 0)
     table.access_size *= np.where(table.op == OP_CMPXCHG_PAIR, 2, 1)
@@ -223,9 +224,8 @@ def prepare(table: np.recarray, cycles: tuple[int, ...]) -> None:
     to_memory = table.dst_kind == MEMORY
     strings = np.isin(table.op, _STRINGS)
     table.writes = (to_memory & ~np.isin(table.op, _READ_DST_ONLY)) | exchanges | np.isin(table.op, (OP_MOVS, OP_STOS))
-    table.reads = (
-        (to_memory & ~np.isin(table.op, _WRITE_DST_ONLY)) | (table.src_kind == MEMORY) | (strings & (table.op != OP_STOS))
-    )
+    reads_string = strings & (table.op != OP_STOS)
+    table.reads = (to_memory & ~np.isin(table.op, _WRITE_DST_ONLY)) | (table.src_kind == MEMORY) | reads_string
     table.bit_string = to_memory & np.isin(table.op, _BIT_TESTS) & (table.src_kind == REGISTER)
     visible = np.isin(table.op, (*_STACK, OP_PROBE)) & ~((table.op == OP_PROBE) & (table.probe == PROBE_WORK))
     may_stop = np.isin(table.op, _MAY_STOP) | (np.isin(table.op, _DIRECT) & (table.target < 0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import define, field
 
-CF, PF, AF, ZF, SF, OF = 0x1, 0x4, 0x10, 0x40, 0x80, 0x800
+CF, PF, AF, ZF, SF, IF, DF, OF = 0x1, 0x4, 0x10, 0x40, 0x80, 0x200, 0x400, 0x800
 ARITHMETIC = CF | PF | AF | ZF | SF | OF
 
 # An operand: ("reg", number), ("high", number) for ah, ch, dh, bh, ("mem", offset), ("imm", value), ("cl",).
@@ -14,15 +14,24 @@ Operand = tuple
 READS = (OF, CF, ZF, CF | ZF, SF, PF, SF | OF, ZF | SF | OF)
 
 
+RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI = (("reg", number) for number in range(8))
+STRINGS = ("movs", "stos", "lods", "scas", "cmps")
+
+
+class DivideError(Exception):
+    """#DE."""
+
+
 @define
 class Instruction:
-    """A mnemonic with operands; ``width`` and ``source_width`` in bits."""
+    """A mnemonic with operands; ``width`` and ``source_width`` in bits. ``repeat``: rep or repne."""
 
     name: str
     width: int = 64
     operands: tuple[Operand, ...] = ()
     source_width: int = 0
     condition: int = 0
+    repeat: str = ""
 
 
 @define
@@ -34,14 +43,19 @@ class Processor:
     memory: bytearray
     undefined: int = field(default=0)
     skip: bool = field(default=False)  # a jump over the next instruction was taken
+    start: int = field(default=0)  # address of the memory's first byte
 
     def reads_undefined(self, instruction: Instruction) -> bool:
         """Would the instruction's result depend on an undefined flag?"""
         read = 0
         if instruction.name in ("set", "cmov", "j"):
             read = READS[instruction.condition >> 1]
-        elif instruction.name in ("adc", "sbb"):
+        elif instruction.name in ("adc", "sbb", "rcl", "rcr", "cmc"):
             read = CF
+        elif instruction.name in ("loope", "loopne"):
+            read = ZF
+        elif instruction.name in ("lahf", "pushf"):
+            read = ARITHMETIC
         return bool(read & self.undefined)
 
     def step(self, instruction: Instruction) -> None:
@@ -51,6 +65,24 @@ class Processor:
             return
         name = "set_" if instruction.name == "set" else instruction.name
         getattr(self, f"_{name}")(instruction)
+
+    def leaves_memory(self, instruction: Instruction) -> bool:
+        """Would it reach for memory that is not there, other than by an operand's fixed address?"""
+        name, size = instruction.name, instruction.width // 8
+        if name in STRINGS:
+            count = self.registers[1] if instruction.repeat else 1
+            span = max(count - 1, 0) * size
+            reached = [6] * (name in ("movs", "lods", "cmps")) + [7] * (name in ("movs", "stos", "scas", "cmps"))
+            low = [self.registers[number] - self.start - (span if self.flags & DF else 0) for number in reached]
+            return count > 0 and any(not 0 <= place <= len(self.memory) - span - size for place in low)
+        if name in ("push", "pop", "pushf", "popf", "leave"):
+            place = self.registers[5 if name == "leave" else 4] - self.start
+            return not 8 <= place <= len(self.memory) - 8
+        if name in ("bt", "bts", "btr", "btc") and instruction.operands[0][0] == "mem":
+            where, offset = instruction.operands
+            bit = signed(self.read(offset, instruction.width), instruction.width) if offset[0] == "reg" else 0
+            return not 0 <= where[1] + bit // instruction.width * size <= len(self.memory) - 8
+        return False
 
     def read(self, operand: Operand, width: int) -> int:
         """Return an operand, unsigned."""
@@ -273,6 +305,253 @@ class Processor:
             self.write(i.operands[0], i.width, b)
         else:
             self.write(("reg", 0), i.width, a)
+
+    def _rotate(self, i: Instruction, name: str) -> None:
+        a, width = self.read(i.operands[0], i.width), i.width
+        count = self.read(i.operands[1], 8) % (64 if width == 64 else 32)
+        places = width if name in ("rol", "ror") else width + 1
+        number = a if places == width else a | (self.flags & CF) << width  # CF on top
+        left = count % places if name in ("rol", "rcl") else -count % places
+        result = (number << left | number >> (places - left)) % 2**places
+        if count:
+            top, second = result >> (width - 1) & 1, result >> (width - 2) & 1
+            carry = {"rol": result & 1, "ror": top}.get(name, result >> width)
+            self._set(CF=bool(carry), OF=bool(top ^ (carry if name in ("rol", "rcl") else second)))
+            if count > 1:
+                self._set_undefined(OF)
+        self.write(i.operands[0], width, result)
+
+    def _rol(self, i: Instruction) -> None:
+        self._rotate(i, "rol")
+
+    def _ror(self, i: Instruction) -> None:
+        self._rotate(i, "ror")
+
+    def _rcl(self, i: Instruction) -> None:
+        self._rotate(i, "rcl")
+
+    def _rcr(self, i: Instruction) -> None:
+        self._rotate(i, "rcr")
+
+    def _double_shift(self, i: Instruction, is_left: bool) -> None:
+        (a, b), width = self._both(i), i.width
+        count = self.read(i.operands[2], 8) % (64 if width == 64 else 32)
+        if count == 0:
+            self.write(i.operands[0], width, a)
+            return
+        if is_left:
+            result = ((a << width | b) << count >> width) % 2**width
+            carry = a >> (width - count) & 1
+        else:
+            result = ((b << width | a) >> count) % 2**width
+            carry = a >> (count - 1) & 1
+        self._set(CF=bool(carry), OF=(a ^ result) >> (width - 1) == 1)
+        self._set_of_result(result, width)
+        self._set_undefined(AF if count == 1 else AF | OF)
+        self.write(i.operands[0], width, result)
+
+    def _shld(self, i: Instruction) -> None:
+        self._double_shift(i, True)
+
+    def _shrd(self, i: Instruction) -> None:
+        self._double_shift(i, False)
+
+    def _write_pair(self, width: int, low: int, high: int) -> None:
+        if width == 8:
+            self.write(RAX, 16, low % 256 | high % 256 << 8)
+        else:
+            self.write(RAX, width, low)
+            self.write(RDX, width, high)
+
+    def _product(self, fits: bool) -> None:
+        self._set(CF=not fits, OF=not fits)
+        self._set_undefined(SF | ZF | AF | PF)
+
+    def _mul(self, i: Instruction) -> None:
+        exact = self.read(RAX, i.width) * self.read(i.operands[0], i.width)
+        self._product(exact < 2**i.width)
+        self._write_pair(i.width, exact, exact >> i.width)
+
+    def _imul1(self, i: Instruction) -> None:
+        exact = signed(self.read(RAX, i.width), i.width) * signed(self.read(i.operands[0], i.width), i.width)
+        self._product(exact == signed(exact, i.width))
+        self._write_pair(i.width, exact, exact >> i.width)
+
+    def _imul3(self, i: Instruction) -> None:
+        exact = signed(self.read(i.operands[1], i.width), i.width) * i.operands[2][1]
+        self._product(exact == signed(exact, i.width))
+        self.write(i.operands[0], i.width, exact)
+
+    def _dividend(self, width: int) -> int:
+        return self.read(RAX, 16) if width == 8 else self.read(RDX, width) << width | self.read(RAX, width)
+
+    def _div(self, i: Instruction) -> None:
+        divisor, dividend = self.read(i.operands[0], i.width), self._dividend(i.width)
+        if divisor == 0 or dividend // divisor >= 2**i.width:
+            raise DivideError
+        self._write_pair(i.width, *divmod(dividend, divisor))
+        self._set_undefined(ARITHMETIC)
+
+    def _idiv(self, i: Instruction) -> None:
+        divisor = signed(self.read(i.operands[0], i.width), i.width)
+        dividend = signed(self._dividend(i.width), 2 * i.width)
+        if divisor == 0:
+            raise DivideError
+        quotient = abs(dividend) // abs(divisor) * (1 if (dividend < 0) == (divisor < 0) else -1)
+        if quotient != signed(quotient, i.width):
+            raise DivideError
+        self._write_pair(i.width, quotient, dividend - quotient * divisor)
+        self._set_undefined(ARITHMETIC)
+
+    def _scan(self, i: Instruction, name: str) -> None:
+        source = self.read(i.operands[1], i.width)
+        if name in ("bsf", "bsr"):
+            self._set(ZF=source == 0)
+            self._set_undefined(ARITHMETIC & ~ZF)
+            if source:
+                self.write(i.operands[0], i.width, (source & -source if name == "bsf" else source).bit_length() - 1)
+            return
+        if name == "popcnt":
+            self._set(ZF=source == 0, CF=False, PF=False, AF=False, SF=False, OF=False)
+            self.write(i.operands[0], i.width, source.bit_count())
+            return
+        lowest = source & -source or 1 << i.width
+        zeros = i.width - source.bit_length() if name == "lzcnt" else lowest.bit_length() - 1
+        self._set(CF=source == 0, ZF=zeros == 0)
+        self._set_undefined(ARITHMETIC & ~(CF | ZF))
+        self.write(i.operands[0], i.width, zeros)
+
+    def _bsf(self, i: Instruction) -> None:
+        self._scan(i, "bsf")
+
+    def _bsr(self, i: Instruction) -> None:
+        self._scan(i, "bsr")
+
+    def _tzcnt(self, i: Instruction) -> None:
+        self._scan(i, "tzcnt")
+
+    def _lzcnt(self, i: Instruction) -> None:
+        self._scan(i, "lzcnt")
+
+    def _popcnt(self, i: Instruction) -> None:
+        self._scan(i, "popcnt")
+
+    def _bswap(self, i: Instruction) -> None:
+        value = self.read(i.operands[0], i.width).to_bytes(i.width // 8, "little")
+        self.write(i.operands[0], i.width, int.from_bytes(value, "big"))
+
+    def _sign(self, i: Instruction) -> None:
+        self.write(RDX, i.width, -(self.read(RAX, i.width) >> (i.width - 1)))
+
+    def _clc(self, i: Instruction) -> None:
+        self._set(CF=False)
+
+    def _stc(self, i: Instruction) -> None:
+        self._set(CF=True)
+
+    def _cmc(self, i: Instruction) -> None:
+        self._set(CF=not self.flags & CF)
+
+    def _cld(self, i: Instruction) -> None:
+        self._set(DF=False)
+
+    def _std(self, i: Instruction) -> None:
+        self._set(DF=True)
+
+    def _lahf(self, i: Instruction) -> None:
+        self.write(("high", 0), 8, self.flags & (SF | ZF | AF | PF | CF) | 2)
+
+    def _sahf(self, i: Instruction) -> None:
+        image = self.read(("high", 0), 8)
+        self._set(**{name: bool(image & globals()[name]) for name in ("SF", "ZF", "AF", "PF", "CF")})
+
+    def _string(self, i: Instruction, name: str) -> None:
+        step = -(i.width // 8) if self.flags & DF else i.width // 8
+        while not i.repeat or self.registers[1]:
+            source = ("mem", self.registers[6] - self.start)
+            destination = ("mem", self.registers[7] - self.start)
+            if name in ("movs", "stos"):
+                self.write(destination, i.width, self.read(source if name == "movs" else RAX, i.width))
+            elif name == "lods":
+                self.write(RAX, i.width, self.read(source, i.width))
+            else:
+                a = self.read(RAX if name == "scas" else source, i.width)
+                self._minus(a, self.read(destination, i.width), 0, i.width)
+            if name in ("movs", "lods", "cmps"):
+                self.registers[6] = (self.registers[6] + step) % 2**64
+            if name != "lods":
+                self.registers[7] = (self.registers[7] + step) % 2**64
+            if not i.repeat:
+                return
+            self.registers[1] -= 1
+            if name in ("scas", "cmps") and bool(self.flags & ZF) != (i.repeat == "rep"):
+                return
+
+    def _movs(self, i: Instruction) -> None:
+        self._string(i, "movs")
+
+    def _stos(self, i: Instruction) -> None:
+        self._string(i, "stos")
+
+    def _lods(self, i: Instruction) -> None:
+        self._string(i, "lods")
+
+    def _scas(self, i: Instruction) -> None:
+        self._string(i, "scas")
+
+    def _cmps(self, i: Instruction) -> None:
+        self._string(i, "cmps")
+
+    def _cmpxchg_pair(self, i: Instruction) -> None:
+        half = i.width // 2
+        old = self.read(i.operands[0], i.width)
+        equal = old == self.read(RDX, half) << half | self.read(RAX, half)
+        if equal:
+            self.write(i.operands[0], i.width, self.read(RCX, half) << half | self.read(RBX, half))
+        else:
+            self._write_pair(half, old, old >> half)
+        self._set(ZF=equal)
+
+    def _push_value(self, width: int, value: int) -> None:
+        self.registers[4] -= width // 8
+        self.write(("mem", self.registers[4] - self.start), width, value)
+
+    def _pop_value(self, width: int) -> int:
+        value = self.read(("mem", self.registers[4] - self.start), width)
+        self.registers[4] += width // 8
+        return value
+
+    def _push(self, i: Instruction) -> None:
+        self._push_value(i.width, self.read(i.operands[0], i.width))
+
+    def _pop(self, i: Instruction) -> None:
+        self.write(i.operands[0], i.width, self._pop_value(i.width))
+
+    def _pushf(self, i: Instruction) -> None:
+        self._push_value(64, self.flags | 2)
+
+    def _popf(self, i: Instruction) -> None:
+        self.flags, self.undefined = self._pop_value(64) & (ARITHMETIC | IF | DF), 0
+
+    def _leave(self, i: Instruction) -> None:
+        self.registers[4] = self.registers[5]
+        self.registers[5] = self._pop_value(64)
+
+    def _jrcxz(self, i: Instruction) -> None:
+        self.skip = self.read(RCX, i.width) == 0
+
+    def _loop_(self, i: Instruction, wanted: bool | None) -> None:
+        self.write(RCX, 64, self.registers[1] - 1)
+        self.skip = self.registers[1] != 0 and wanted in (None, bool(self.flags & ZF))
+
+    def _loop(self, i: Instruction) -> None:
+        self._loop_(i, None)
+
+    def _loope(self, i: Instruction) -> None:
+        self._loop_(i, True)
+
+    def _loopne(self, i: Instruction) -> None:
+        self._loop_(i, False)
 
     def _set_(self, i: Instruction) -> None:
         self.write(i.operands[0], 8, int(self.condition(i.condition)))
