@@ -19,6 +19,7 @@ from iced_x86 import (
     FlowControl,
     Instruction,
     InstructionInfoFactory,
+    MemoryOperand,
     MemorySizeExt,
     Mnemonic,
     OpAccess,
@@ -28,12 +29,12 @@ from iced_x86 import (
     RflagsBits,
 )
 
+from pleemu.guest.checked import reason_not_compared
 from pleemu.guest.forms import InstructionForm, example, forms
 from pleemu.guest.operands import REGISTERS
 from pleemu.guest.text import text_of
 from pleemu.hardware import isa
 from pleemu.testing import CODE_BASE
-from pleemu.testing import REGISTERS as NAMES
 
 MASK = 2**64 - 1
 MEMORY, SIZE = 0x10000, 1024
@@ -41,22 +42,6 @@ RCX, RSP, RBP, RSI, RDI = isa.RCX, isa.RSP, isa.RBP, isa.RSI, isa.RDI
 LONGEST = 12  # units
 CF, PF, AF, ZF, SF, DF, OF = 1, 1 << 2, 1 << 4, 1 << 6, 1 << 7, 1 << 10, 1 << 11
 STATUS = CF | PF | AF | ZF | SF | OF
-
-# What a second implementation cannot be asked, and why.
-NOT_COMPARED = {
-    "cpuid": "is a VM exit, and no two processors answer alike",
-    "rdtsc": "reads a clock",
-    "rdtscp": "reads a clock",
-    "hlt": "ends in an exit",
-    "wrmsr": "reaches the local APIC",
-    "rdmsr": "reaches the local APIC",
-    "invlpg": "changes nothing that can be seen",
-    "iretq": "needs a frame and selectors",
-    "cli": "changes what interrupts do, and none come",
-    "sti": "changes what interrupts do, and none come",
-    "ud2": "is a fault",
-    "int3": "is a fault",
-}
 
 # Encodings of the same that Unicorn refuses: TEST by /1 of group 3, which only AMD's manual has.
 NOT_ENCODED = {Code.TEST_RM8_IMM8_F6R1, Code.TEST_RM16_IMM16_F7R1, Code.TEST_RM32_IMM32_F7R1, Code.TEST_RM64_IMM32_F7R1}
@@ -234,7 +219,9 @@ class State:
         for used in info.used_memory():
             if used.access in NO_ACCESS:
                 continue
-            size = MemorySizeExt.size(used.memory_size)
+            size = MemorySizeExt.size(
+                instruction.memory_size if instruction.is_string_instruction else used.memory_size
+            )
             address = used.displacement
             if used.base == Register.RIP:
                 address = instruction.memory_displacement
@@ -247,7 +234,7 @@ class State:
                 half = 1 << (size * 8 - 1)
                 offset = (offset + half) % (2 * half) - half
                 address += offset // (size * 8) * size
-            if instruction.is_string_instruction:
+            if string:
                 if self.df is None:
                     raise Refused
                 self._inside(address & MASK, size)
@@ -395,12 +382,7 @@ def _aim(instruction, address):
         instruction.memory_displacement = address
 
 
-def form_name(form):
-    """Its mnemonic."""
-    return str(form).removeprefix("lock ").split()[0]
-
-
-FORMS = tuple(form for form in forms() if form_name(form) not in NOT_COMPARED and form.code not in NOT_ENCODED)
+FORMS = tuple(form for form in forms() if reason_not_compared(form) is None and form.code not in NOT_ENCODED)
 
 
 class Generator:
@@ -490,8 +472,10 @@ class Generator:
             unit = Unit([self._or(instruction, 1), instruction], [0, 1], vouched=True)
         elif mnemonic in DIVISIONS:
             unit = self._division(form, instruction)
-        elif mnemonic == Mnemonic.CMPXCHG and form.operands[0] == "r32":  # Unicorn: see KNOWN_FAULTS
-            unit = Unit([instruction, self._mov_to_itself(instruction.op0_register)], [0, 1])
+        elif mnemonic == Mnemonic.CMPXCHG and form.operands[1] == "r32":  # Unicorn: see KNOWN_FAULTS
+            written = [Register.EAX] + ([instruction.op0_register] if form.operands[0] == "r32" else [])
+            after = [self._mov_to_itself(register) for register in written]
+            unit = Unit([instruction, *after], list(range(len(after) + 1)))
         return unit
 
     # ---- operands ----
@@ -717,14 +701,9 @@ class Generator:
 
 
 def _rip():
-    from iced_x86 import MemoryOperand
-
     return MemoryOperand(Register.RIP, displ=CODE_BASE, displ_size=8)
 
 
 def sequence(seed: int) -> Sequence:
     """Sequence number ``seed``: it contains form number ``seed`` modulo their number."""
     return Generator(seed).sequence(FORMS[seed % len(FORMS)])
-
-
-__all__ = ["FORMS", "MEMORY", "NAMES", "NOT_COMPARED", "SIZE", "Sequence", "sequence"]

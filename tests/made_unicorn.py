@@ -35,6 +35,13 @@ class Emulator:
         self.uc.mem_map(MEMORY, _PAGE)
         self.uc.hook_add(unicorn.UC_HOOK_INTR, self._interrupt)
         self.exception: int | None = None
+        self.executed: set[int] | None = None  # addresses of instructions, where somebody wants to know
+
+    def watch(self) -> set[int]:
+        """Return the set that the addresses of all instructions that run are put into from now on."""
+        self.executed = set()
+        self.uc.hook_add(unicorn.UC_HOOK_CODE, lambda _, address, __, ___: self.executed.add(address))
+        return self.executed
 
     def _interrupt(self, uc, number, _):
         self.exception = number
