@@ -173,7 +173,8 @@ def conform(
 @app.command(name="list")
 def list_(
     what: Annotated[
-        Literal["programs", "scenarios", "policies", "schedulers", "processors"], Parameter(help="What to list.")
+        Literal["programs", "scenarios", "policies", "schedulers", "processors", "instructions"],
+        Parameter(help="What to list."),
     ],
     /,
 ) -> None:

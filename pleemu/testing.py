@@ -289,7 +289,9 @@ def _run(machine: Machine, end: int, max_instructions: int) -> Ended:
             in_guest, at_end = pcpu.phase == hardware.GUEST, cpu.pc == end
             if in_guest and left <= 0 and not at_end:
                 return "max-instructions"
-            run.until = hardware.NEVER if at_end else int(pcpu.cycle) + max(left, 1)
+            run.until = (
+                hardware.NEVER if at_end else int(pcpu.cycle) + max(left, 1) + _elements_before_the_last(machine)
+            )
             why = run_machine(machine)
             if why == FAULT:
                 return "fault"
@@ -297,6 +299,16 @@ def _run(machine: Machine, end: int, max_instructions: int) -> Ended:
                 return "end" if machine.task.state[0] == TASK_DEAD else "halted"
             if pcpu.phase == hardware.GUEST:  # not yet: the end of a run closes the interval
                 vcpu.guest_cycles -= max(int(run.until) - int(vcpu.guest_from), 0)
+
+
+def _elements_before_the_last(machine: Machine) -> int:
+    """How many elements a repeated string instruction does for sure before it is one instruction more."""
+    cpu = machine.cpu[0]
+    i = machine.code[cpu.pc]
+    if i.op not in (isa.OP_MOVS, isa.OP_STOS, isa.OP_LODS) or i.condition == isa.ONCE:
+        return 0
+    count = int(cpu.registers[isa.RCX]) & _MASK
+    return max(0, min(count, int(machine.space.bytes[0])) - 1)  # beyond the memory there is a fault
 
 
 def _result(made: _Made, raw: RawCode, ended: Ended, before: np.ndarray) -> Execution:

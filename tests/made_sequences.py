@@ -219,9 +219,8 @@ class State:
         for used in info.used_memory():
             if used.access in NO_ACCESS:
                 continue
-            size = MemorySizeExt.size(
-                instruction.memory_size if instruction.is_string_instruction else used.memory_size
-            )
+            string = instruction.is_string_instruction
+            size = MemorySizeExt.size(instruction.memory_size if string else used.memory_size)
             address = used.displacement
             if used.base == Register.RIP:
                 address = instruction.memory_displacement

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from pathlib import Path
 
 import attrs
@@ -15,6 +14,7 @@ from made_processors import processor
 from made_sequences import DF, FORMS, MEMORY, SIZE, STATUS, Sequence, image, sequence
 from made_unicorn import Emulator, run
 
+from pleemu.cli import main
 from pleemu.guest.checked import NOT_COMPARED, mnemonic_of, recorded_forms, table
 from pleemu.guest.forms import form_text, forms
 from pleemu.testing import CODE_BASE, REGISTERS, Case, execute
@@ -22,7 +22,6 @@ from pleemu.testing import CODE_BASE, REGISTERS, Case, execute
 SEQUENCES = 100_000
 CHUNK = 1_000
 VECTORS = Path(__file__).parent / "vectors" / "x86.json.gz"
-INTERPRETED = os.environ.get("NUMBA_DISABLE_JIT") == "1"
 
 
 def case_of(made: Sequence, code: bytes) -> Case:
@@ -140,6 +139,18 @@ def executed_forms() -> set[str]:
             emulator = Emulator()
             executed = emulator.watch()
     return found
+
+
+def test_the_list_of_instructions_shows_every_form(capsys):
+    """`pleemu list instructions` has a line for each mnemonic and names each form, with what checked it."""
+    assert main(["list", "instructions"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "cpuid simple neither - (a VM exit" in out
+    words = set(out.split())
+    for mnemonic, evidence in table().items():
+        assert mnemonic in words
+        for form in (one for forms_of in evidence.values() for one in forms_of if one.operands):
+            assert ":".join(filter(None, (form.prefix, ",".join(form.operands)))) in words
 
 
 def test_a_difference_is_found_shrunk_and_shown(monkeypatch):

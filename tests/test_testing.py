@@ -45,6 +45,24 @@ def test_max_instructions_is_exact(count):
     assert execute(b"\x90" * count, max_instructions=count).ended == "end"
 
 
+@pytest.mark.parametrize("prefix", ["", "fd"])
+@pytest.mark.parametrize(
+    ("string", "elements"), [("f3aa", 100), ("f348a5", 30), ("f3ac", 2), ("f2ae", 57), ("f3a6", 9)]
+)
+def test_a_repeated_instruction_is_one(string, elements, prefix):
+    """Of three instructions behind a string one is executed if one is left, however many elements it has."""
+    code = bytes.fromhex(prefix + string + "ffc0" * 3)  # inc eax
+    middle = MEMORY + 512
+    registers = {"rcx": elements, "rsi": middle, "rdi": middle, "rax": 1, "rbx": 0}
+    first = 2 if prefix else 1
+    for more in range(4):
+        memory = {MEMORY: bytes(1024)}
+        done = execute(code, registers=registers, memory=memory, max_instructions=first + more)
+        assert (done.instructions, done.rip) == (first + more, CODE_BASE + len(code) - 2 * (3 - more))
+        assert done.cycles == first + more + elements - 1
+        assert done.registers["rcx"] == 0
+
+
 def test_cycles_are_those_of_the_preset():
     """PAUSE costs what the processor's table says."""
     costs = {one.name: execute(b"\xf3\x90", processor=one.name).cycles for one in PROCESSORS}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 from itertools import product
+from typing import Any
 
 import attrs
 from iced_x86 import (
@@ -54,7 +55,7 @@ _FILES = {"r8": Register.DL, "r8h": Register.DH, "r16": Register.DX, "r32": Regi
 class InstructionForm:
     """One encoding with the kinds of its operands."""
 
-    code: int  # iced's Code
+    code: Any  # a Code of iced
     operands: tuple[
         str, ...
     ]  # r8 r8h r16 r32 r64, cl al ax eax rax, m8 ... m128 m, imm8 ..., 1, rel8 rel32, [rsi] [rdi]
@@ -118,7 +119,7 @@ def example(form: InstructionForm) -> Instruction:
 
 
 def _candidates() -> Iterator[InstructionForm]:
-    codes = [number for name, number in vars(Code).items() if name.isupper() and isinstance(number, int)]
+    codes: list[Any] = [number for name, number in vars(Code).items() if name.isupper() and isinstance(number, int)]
     for code in codes:
         info = OpCodeInfo(code)
         usable = info.is_instruction and info.mode64 and info.encoding == EncodingKind.LEGACY
