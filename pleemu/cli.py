@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,14 +16,14 @@ from cyclopts import App, CycloptsError, Parameter
 
 from pleemu.errors import PleemuError
 from pleemu.overrides import Overrides, parse_settings, split_dotted
-from pleemu.report.help_text import compare_help, disasm_help, run_help
+from pleemu.report.help_text import compare_help, conform_help, disasm_help, run_help
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from pleemu.scenario import Scenario
 
-EXIT_OK, EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 0, 2, 130, 141
+EXIT_OK, EXIT_DIFFERENT, EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 0, 1, 2, 130, 141
 
 app = App(
     name="pleemu",
@@ -195,10 +196,38 @@ def disasm(
         _print(disasm_report(image, costs), wide=True)
 
 
+@app.command(help_epilogue=conform_help())
+def conform(
+    files: Annotated[tuple[Path, ...], Parameter(help="Recorded vectors.", negative=())],
+    /,
+    *,
+    json: Annotated[bool, Parameter(negative=(), show_default=False, help="Print JSON only.")] = False,
+) -> int:
+    """Replay recorded vectors against the models, and show the first case of each file that differs."""
+    from pleemu.conform.replay import replay_file
+    from pleemu.report.conform_report import conform_report
+    from pleemu.report.json_form import conform_json
+    from pleemu.report.progress import progress_bar
+
+    if not files:
+        raise PleemuError("conform: no file is given; name files of recorded vectors")
+    _prepare()
+    results = []
+    with progress_bar() as show:
+        for path in files:
+            on_progress = None if show is None else partial(show, str(path))
+            results.append(replay_file(path, on_progress))
+    if json:
+        _print_text(conform_json(results))
+    else:
+        _print(conform_report(results))
+    return EXIT_OK if all(one.first is None for one in results) else EXIT_DIFFERENT
+
+
 @app.command(name="list")
 def list_(
     what: Annotated[
-        Literal["programs", "scenarios", "policies", "schedulers", "processors", "figures"],
+        Literal["programs", "scenarios", "policies", "schedulers", "processors", "figures", "instructions"],
         Parameter(help="What to list; figures: of the processors, with their sources."),
     ],
     /,
@@ -213,7 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 2 for what the user can mend, without a traceback."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        app(split_dotted(arguments), exit_on_error=False, print_error=False)
+        code = app(split_dotted(arguments), exit_on_error=False, print_error=False)
         with _output():
             sys.stdout.flush()
     except PleemuError as error:
@@ -225,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         return EXIT_BROKEN_PIPE
-    return EXIT_OK
+    return code if isinstance(code, int) else EXIT_OK
 
 
 def _fail(message: str) -> int:

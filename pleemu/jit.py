@@ -17,6 +17,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -69,6 +70,11 @@ def callable_alone(function):
     if isinstance(alone, Dispatcher):
         alone._compiler.compile = _arithmetic_that_wraps(alone._compiler.compile)
     return alone
+
+
+def callable_once(function: Any) -> Any:
+    """Return a function of a numba room as an entry point: its machine code is kept on disk."""
+    return entry_point(getattr(function, "py_func", function))
 
 
 def _arithmetic_that_wraps(compile_function):
@@ -180,7 +186,7 @@ def make_ready(function: Any, *arguments: Any) -> None:
 def announce_compilation(announce: Callable[[], None]) -> None:
     """Have ``announce()`` called when an entry point must be compiled, before that takes its time."""
     global _announce
-    _announce = announce
+    _announce = cache(announce)  # once, whatever number of entry points is compiled
 
 
 _announce = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import gzip
 import json
 from collections import Counter
@@ -15,44 +14,13 @@ from made_instructions import BASE_OFFSET, LOCKABLE, RBX, RSP, assembled, instru
 from made_processors import CODE, MEMORY, MEMORY_SIZE, STATUS_FLAGS, State, execute
 from reference.x86 import DivideError, Processor
 
+from pleemu.conform.x86 import memory_of, replay
 from pleemu.hardware.records import FAULT_DIVIDE
 
 VECTORS = Path(__file__).parent / "vectors" / "x86.json.gz"
-
-
-CASES = json.loads(gzip.decompress(VECTORS.read_bytes()))["cases"]
+DATA = json.loads(gzip.decompress(VECTORS.read_bytes()))
+CASES = DATA["cases"]
 CHUNK = 99
-
-
-@pytest.fixture(scope="session")
-def folder(tmp_path_factory):
-    """Where the one guest lies that all sequences replace."""
-    return tmp_path_factory.mktemp("guest")
-
-
-def difference(folder, case):
-    """What the emulator makes of a recorded case otherwise than the processor did; empty if nothing."""
-    before = State([int(value, 16) for value in case["regs"]], case["rflags"], recorded_memory(case["memory_seed"]))
-    after = execute(folder, bytes.fromhex(case["code"]), before)
-    expected = copy.copy(before.memory)
-    for offset, written in case["memory_after"]:
-        written = bytes.fromhex(written)
-        expected[offset : offset + len(written)] = written
-    divides = case["end"] == "divide-error"
-    fault = (FAULT_DIVIDE, CODE + case["rip_offset"]) if divides else (0, 0)
-    different = 0 if divides else (after.flags ^ case["rflags_after"]) & case["rflags_mask"] & STATUS_FLAGS
-    registers = [number for number in range(16) if after.registers[number] != int(case["regs_after"][number], 16)]
-    memory = [offset for offset in range(MEMORY_SIZE) if after.memory[offset] != expected[offset]]
-    found = {"flags": hex(different), "registers": registers, "memory": memory, "fault": after.fault}
-    return found if different or registers or memory or after.fault != fault else {}
-
-
-def recorded_memory(seed):
-    memory = bytearray()
-    for _ in range(MEMORY_SIZE):
-        seed = (1664525 * seed + 1013904223) % 2**32
-        memory.append(seed >> 24)
-    return memory
 
 
 def test_all_ends_are_recorded():
@@ -61,10 +29,10 @@ def test_all_ends_are_recorded():
 
 
 @pytest.mark.parametrize("start", range(0, len(CASES), CHUNK))
-def test_execution_is_what_a_processor_did(folder, start):
+def test_execution_is_what_a_processor_did(start):
     """Registers, defined flags and memory after each recorded sequence are those of an AMD Zen 4."""
-    cases = CASES[start : start + CHUNK]
-    assert {case["asm"]: found for case in cases if (found := difference(folder, case))} == {}
+    replayed = replay({**DATA, "cases": CASES[start : start + CHUNK]})
+    assert [one.text for one in replayed if one is not None] == []
 
 
 # ---- random sequences against the reference ----
@@ -77,10 +45,10 @@ def test_execution_is_what_a_processor_did(folder, start):
     st.integers(0, 0xFFF).map(lambda flags: flags & STATUS_FLAGS),
     st.integers(0, 2**32 - 1),
 )
-def test_execution_is_what_the_manual_says(folder, sequence, registers, flags, seed):
+def test_execution_is_what_the_manual_says(sequence, registers, flags, seed):
     """Any sequence of instructions of the subset leaves the registers, flags and memory of the reference."""
     registers[RBX], registers[RSP] = MEMORY + BASE_OFFSET, MEMORY + 400
-    before = State(registers, flags, recorded_memory(seed))
+    before = State(registers, flags, bytearray(memory_of(seed, MEMORY_SIZE)))
     processor = Processor(list(registers), flags, bytearray(before.memory), start=MEMORY)
     taken, fault = [], (0, 0)
     for instruction, iced, locked in ((*made, locked) for group, locked in sequence for made in group):
@@ -99,7 +67,7 @@ def test_execution_is_what_the_manual_says(folder, sequence, registers, flags, s
     note(f"code: {machine_code.hex(' ')}")
     for instruction, _ in taken:
         note(str(instruction))
-    after = execute(folder, machine_code, before)
+    after = execute(machine_code, before)
     assert [hex(value) for value in after.registers] == [hex(value) for value in processor.registers]
     assert (after.flags ^ processor.flags) & ~processor.undefined & STATUS_FLAGS == 0
     assert after.fault == fault

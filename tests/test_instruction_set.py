@@ -5,16 +5,14 @@ from __future__ import annotations
 import re
 
 import pytest
-from made_processors import BASE, CODE, MEMORY, MEMORY_SIZE, State, execute
+from made_processors import BASE, CODE, END, MEMORY, MEMORY_SIZE, State, execute
 from test_edges import run
 
 from pleemu import errors
 from pleemu.hardware.records import FAULT_ALIGNMENT, FAULT_DIVIDE, FAULT_READ, FAULT_READONLY, FAULT_WRITE
 from pleemu.observe.events import CPUID, KVM_EXIT, PROBE
-from pleemu.scenario import Vm
 
 RAX, RCX = 0, 1
-END = BASE + Vm(name="vm0", program="made.S").memory_kib * 1024
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +29,11 @@ def state(**registers):
     return State(values, 0, bytearray(range(256)) * (MEMORY_SIZE // 256))
 
 
-def test_repetition_without_elements_touches_no_memory(folder):
+def test_repetition_without_elements_touches_no_memory():
     """With RCX = 0 a repeated string instruction does nothing, wherever its addresses lead."""
     before = state(r1=0, r6=0xDEAD, r7=1 << 63)
     for code in ("f3a4", "f3aa", "f2ae", "f3a7"):
-        after = execute(folder, bytes.fromhex(code), before)
+        after = execute(bytes.fromhex(code), before)
         assert (after.registers, after.memory, after.fault) == (before.registers, before.memory, (0, 0))
 
 
@@ -50,34 +48,34 @@ def test_repetition_without_elements_touches_no_memory(folder):
         ("fdf348ad", BASE + 16, 0, FAULT_READ, 97),  # std; rep lodsq runs down over the start
     ],
 )
-def test_string_stops_at_the_element_that_faults(folder, code, source, destination, fault, left):
+def test_string_stops_at_the_element_that_faults(code, source, destination, fault, left):
     """What came before it is done, it is not, and the registers say where it stands."""
     before = state(r0=0x1FF, r1=100, r6=source, r7=destination)
-    after = execute(folder, bytes.fromhex(code), before)
+    after = execute(bytes.fromhex(code), before)
     assert (after.fault[0], after.registers[RCX]) == (fault, left)
 
 
-def test_divide_error_changes_nothing(folder):
+def test_divide_error_changes_nothing():
     """#DE leaves RAX and RDX as they were."""
     for code in ("48f7f1", "48f7f9", "f6f1", "66f7f9"):
         before = state(r0=0x1234567890ABCDEF, r2=99, r1=0)
-        after = execute(folder, bytes.fromhex(code), before)
+        after = execute(bytes.fromhex(code), before)
         assert (after.registers, after.fault) == (before.registers, (FAULT_DIVIDE, CODE))
 
 
-def test_most_negative_number_has_no_quotient_by_minus_one(folder):
+def test_most_negative_number_has_no_quotient_by_minus_one():
     """Idiv of -2^63 by -1 is #DE; by 1 it is -2^63."""
     low = 1 << 63
-    fails = execute(folder, bytes.fromhex("4899" + "48f7f9"), state(r0=low, r1=2**64 - 1))
-    works = execute(folder, bytes.fromhex("4899" + "48f7f9"), state(r0=low, r1=1))
+    fails = execute(bytes.fromhex("4899" + "48f7f9"), state(r0=low, r1=2**64 - 1))
+    works = execute(bytes.fromhex("4899" + "48f7f9"), state(r0=low, r1=1))
     assert (fails.fault, works.fault, works.registers[RAX]) == ((FAULT_DIVIDE, CODE + 2), (0, 0), low)
 
 
-def test_cmpxchg16b_must_be_aligned(folder):
+def test_cmpxchg16b_must_be_aligned():
     """An operand that is not aligned to 16 bytes is #GP (SDM 2 CMPXCHG16B); cmpxchg8b takes any."""
     before = state(r7=MEMORY + 8)
-    assert execute(folder, bytes.fromhex("f0480fc70f"), before).fault == (FAULT_ALIGNMENT, CODE)
-    assert execute(folder, bytes.fromhex("f00fc70f"), state(r7=MEMORY + 3)).fault == (0, 0)
+    assert execute(bytes.fromhex("f0480fc70f"), before).fault == (FAULT_ALIGNMENT, CODE)
+    assert execute(bytes.fromhex("f00fc70f"), state(r7=MEMORY + 3)).fault == (0, 0)
 
 
 def test_string_is_one_instruction_and_costs_its_elements(tmp_path):

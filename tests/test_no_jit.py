@@ -78,6 +78,8 @@ UNITS = {
     "apic": ("test_apic.py",),
     "execute": ("test_execute.py",),
     "instruction_set": ("test_instruction_set.py", "-k", "not interrupts"),
+    "fuzz": ("test_fuzz_unicorn.py", "-k", "unicorn[0]"),
+    "conform": ("test_conform.py", "-k", "agrees"),
     "scheduler": ("test_scheduler_vectors.py", "-k", "[3] or [77] or [105] or [133] or [147]"),
 }
 

@@ -82,7 +82,7 @@ def form_of(instruction: Instruction) -> Form:
     if form is None:
         raise UnsupportedError("it is outside the instruction subset")
     if form.roles == ("branch",) and instruction.op0_kind not in _NEAR_BRANCHES:
-        if mnemonic not in INDIRECT:
+        if mnemonic not in INDIRECT or instruction.is_call_far_indirect or instruction.is_jmp_far_indirect:
             raise UnsupportedError("it is outside the instruction subset")
         form = INDIRECT[mnemonic]
     elif mnemonic == Mnemonic.MOV and Register.CR8 in (instruction.op0_register, instruction.op1_register):

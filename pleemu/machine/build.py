@@ -62,7 +62,7 @@ def build(
     first_vcpu = tuple(int(n) for n in np.cumsum([0, *(vm.vcpus for vm in scenario.vm)]))[:-1]
     vcpus = sum(vm.vcpus for vm in scenario.vm)
     pcpus = scenario.hardware.pcpus
-    code, first_code = _code(scenario, images)
+    code, first_code = code_of(scenario, images)
     layout = Layout(images, first_code, first_vcpu)
     spaces, memory, index_of, vectors = _spaces(scenario, layout)
     lines, words = -(-len(memory) * 8 // LINE_SIZE), -(-pcpus // 64)
@@ -141,7 +141,7 @@ def signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-def _code(scenario: Scenario, images: tuple[Image, ...]) -> tuple[Any, tuple[int, ...]]:
+def code_of(scenario: Scenario, images: tuple[Image, ...]) -> tuple[Any, tuple[int, ...]]:
     """All programs' instruction tables in one; VMs with the same program share it."""
     cycles = cycles_by_class(scenario.hardware.costs())
     tables: list[Any] = []
@@ -153,10 +153,11 @@ def _code(scenario: Scenario, images: tuple[Image, ...]) -> tuple[Any, tuple[int
         first[id(image)] = count
         table = image.instructions.copy().view(np.recarray)
         table.target = np.where(table.target >= 0, table.target + count, -1)
-        isa.prepare(table, cycles)
         tables.append(table)
         count += len(table)
-    return np.concatenate(tables).view(np.recarray), tuple(first[id(image)] for image in images)
+    code = np.concatenate(tables).view(np.recarray)
+    isa.prepare(code, cycles)
+    return code, tuple(first[id(image)] for image in images)
 
 
 def _spaces(scenario: Scenario, layout: Layout) -> tuple[Any, Any, Any, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from pleemu.conform.replay import Conformance
 from pleemu.machine.result import Run
 
 # The keys of a run's object, as `pleemu run --help` documents them.
@@ -29,6 +30,18 @@ RUN_KEYS = {
     "pauses_before_first: in the loop that led to the first one, guest_ns: mean kvm_entry to kvm_exit",
     "boosts": "directed yields per VM and state of the target: attempts, accepted, honoured",
     "vms": "per VM: name, vcpus, cpu_share, guest_share (of all pCPU time, 0..1), operations, image, compilers",
+}
+
+# The keys of a file's object, as `pleemu conform --help` documents them.
+CONFORM_KEYS = {
+    "path": "the file",
+    "format": "its format",
+    "what": "what is replayed, in words",
+    "source": "what the cases were recorded from",
+    "cases": "how many there are",
+    "agreeing": "how many agree",
+    "different": "the cases that do not, in order",
+    "first": "the first of those: case, text; or null",
 }
 
 
@@ -56,6 +69,15 @@ def compare_json(runs: Iterable[tuple[str, Run]]) -> str:
     """Return named runs as the JSON text that `pleemu compare --json` prints."""
     rows = [{"name": name, **run_to_dict(run)} for name, run in runs]
     return json.dumps({"runs": rows}, indent=2, allow_nan=False)
+
+
+def conform_json(files: Iterable[Conformance]) -> str:
+    """Return replayed files as the JSON text that `pleemu conform --json` prints."""
+    rows = []
+    for one in files:
+        values = {**attrs.asdict(one), "agreeing": one.agreeing}
+        rows.append({key: values[key] for key in CONFORM_KEYS})
+    return json.dumps({"files": rows}, indent=2)
 
 
 def _finite(value: Any) -> Any:

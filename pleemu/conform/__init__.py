@@ -1,0 +1,1 @@
+"""Recorded vectors, replayed against the models: one file a format, and what drives them."""

@@ -1,0 +1,249 @@
+"""`pleemu-cfs-5.6-1`: every integer of the scheduler after each operation, recorded from Linux 5.6.4."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from attrs import frozen
+
+from pleemu.conform.vectors import ConformError, Difference, Format, Results, Word, structure
+from pleemu.jit import callable_once
+from pleemu.scheduler import cfs, core
+from pleemu.scheduler.records import (
+    MIN_VRUNTIME_AT_BOOT,
+    RQ,
+    TASK,
+    TASK_INTERRUPTIBLE,
+    TASK_RUNNING,
+    TUNABLES,
+)
+from pleemu.scheduler.weights import INVERSE_WEIGHTS, WEIGHTS
+
+_fork = callable_once(core.wake_up_new_task)
+_wake = callable_once(core.try_to_wake_up)
+_migrate = callable_once(core.migrate_task)
+_pick = callable_once(core.pick_next_task)
+_tick = callable_once(core.scheduler_tick)
+_yield_to = callable_once(core.yield_to)
+_sched_yield = callable_once(cfs.yield_task_fair)
+
+_NOT_APPLICABLE = -1000
+_LIMIT = 1024  # tasks and CPUs
+
+# Operation -> what its operands are: CPUs (C), tasks (T) and times (n).
+_OPERATIONS = {
+    "adv": "n", "new": "TC", "tick": "C", "sched": "C", "sleep": "C",
+    "wake": "TC", "yield": "C", "yield_to": "CT", "migrate": "TC",
+}  # fmt: skip
+
+
+@frozen
+class Params:
+    """The tunables, in ns."""
+
+    latency: Word
+    min_gran: Word
+    wakeup_gran: Word
+    nr_latency: Word
+
+
+@frozen
+class Scenario:
+    """A machine, its operations and the state after each."""
+
+    seed: int
+    kind: str
+    ncpu: int
+    t0: Word
+    nice: list[int]
+    params: Params
+    ops: list[list[Any]]
+    states: list[dict[str, Any]]
+
+
+class Host(NamedTuple):
+    """The records that the scheduler works on."""
+
+    task: Any
+    rq: Any
+    tree: Any
+    tunables: Any
+
+
+class Machine:
+    """One scenario's host, changed operation by operation."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        tasks, cpus = len(scenario.nice), scenario.ncpu
+        self.host = Host(
+            np.zeros(tasks, TASK).view(np.recarray),
+            np.zeros(cpus, RQ).view(np.recarray),
+            np.zeros((cpus, tasks), np.int64),
+            np.zeros(1, TUNABLES).view(np.recarray),
+        )
+        self.born = [False] * tasks
+        self.now: int = scenario.t0
+        task, rq, tunables = self.host.task, self.host.rq, self.host.tunables
+        task.cpu = -1
+        task.weight = [WEIGHTS[nice + 20] for nice in scenario.nice]
+        task.inverse_weight = [INVERSE_WEIGHTS[nice + 20] for nice in scenario.nice]
+        rq.curr = rq.next = rq.last = rq.skip = -1
+        rq.min_vruntime = MIN_VRUNTIME_AT_BOOT
+        tunables.latency = scenario.params.latency
+        tunables.min_granularity = scenario.params.min_gran
+        tunables.wakeup_granularity = scenario.params.wakeup_gran
+        tunables.nr_latency = scenario.params.nr_latency
+
+    def apply(self, op: list[Any]) -> int:
+        """Apply one operation; return its result as the recording has it."""
+        return int(getattr(self, f"_{op[0]}")(*op[1:]))
+
+    def _adv(self, ns: int) -> int:
+        self.now += ns
+        return 0
+
+    def _new(self, task: int, cpu: int) -> int:
+        _fork(self.host, cpu, task, self.now)
+        self.born[task] = True
+        return 0
+
+    def _tick(self, cpu: int) -> int:
+        _tick(self.host, cpu, self.now)
+        return 0
+
+    def _sched(self, cpu: int) -> int:
+        _pick(self.host, cpu, self.now)
+        return 0
+
+    def _sleep(self, cpu: int) -> int:
+        curr = self.host.rq.curr[cpu]
+        if curr < 0:
+            return _NOT_APPLICABLE
+        self.host.task.state[curr] = TASK_INTERRUPTIBLE
+        return self._sched(cpu)
+
+    def _wake(self, task: int, cpu: int) -> int:
+        if not self.born[task] or self.host.task.state[task] == TASK_RUNNING:
+            return _NOT_APPLICABLE
+        _wake(self.host, cpu, task, self.now)
+        return 0
+
+    def _yield(self, cpu: int) -> int:
+        if self.host.rq.curr[cpu] < 0:
+            return _NOT_APPLICABLE
+        _sched_yield(self.host, cpu, self.now)
+        return self._sched(cpu)
+
+    def _yield_to(self, cpu: int, task: int) -> int:
+        curr = self.host.rq.curr[cpu]
+        if curr < 0 or not self.born[task] or curr == task:
+            return _NOT_APPLICABLE
+        result = int(_yield_to(self.host, cpu, task, self.now))
+        if result == 1:
+            self._sched(cpu)
+        return result
+
+    def _migrate(self, task: int, cpu: int) -> int:
+        se = self.host.task[task]
+        if not self.born[task] or not se.on_rq or self.host.rq.curr[se.cpu] == task or se.cpu == cpu:
+            return _NOT_APPLICABLE
+        _migrate(self.host, cpu, task, self.now)
+        return 0
+
+    def state(self, result: int) -> dict[str, Any]:
+        """The complete state, in the keys of the recording (but `mru`, which only a load balancer reads)."""
+        task, rq = self.host.task, self.host.rq
+        cpus = [
+            {
+                "curr": int(r.curr),
+                "nr": int(r.nr_running),
+                "nresched": int(r.need_resched),
+                "minv": int(r.min_vruntime),
+                "next": int(r.next),
+                "last": int(r.last),
+                "skip": int(r.skip),
+                "load": int(r.load) << 10,
+                "tree": [int(k) for k in self.host.tree[c, : r.queued]],
+            }
+            for c, r in enumerate(rq)
+        ]
+        return {
+            "r": result,
+            "t": self.now,
+            "cpu": cpus,
+            "v": task.vruntime.tolist(),
+            "sum": task.sum_exec_runtime.tolist(),
+            "prev": task.prev_sum_exec_runtime.tolist(),
+            "es": task.exec_start.tolist(),
+            "on": task.cpu.tolist(),
+            "st": [self._life(t) for t in range(len(task))],
+        }
+
+    def _life(self, t: int) -> int:
+        if not self.born[t]:
+            return 0
+        if self.host.task.state[t] == TASK_INTERRUPTIBLE:
+            return 3
+        return 1 if self.host.rq.curr[self.host.task.cpu[t]] == t else 2
+
+
+def replay(data: Mapping[str, Any]) -> Results:
+    """Apply all operations of every scenario."""
+    for number, given in enumerate(data["scenarios"]):
+        place = f"scenarios[{number}]"
+        scenario = structure(Scenario, given, place)
+        _check(scenario, place)
+        yield _difference(scenario, number)
+
+
+def _difference(scenario: Scenario, number: int) -> Difference | None:
+    machine = Machine(scenario)
+    for step, (op, recorded) in enumerate(zip(scenario.ops, scenario.states, strict=True)):
+        rows = list(_differing(machine.state(machine.apply(op)), recorded))
+        if rows:
+            before = [f"  step {k}: {scenario.ops[k]}" for k in range(max(0, step - 4), step)]
+            lines = [*before, f"  step {step}: {op}  <- the first state that differs:", *rows]
+            return Difference(f"scenario {number} ({scenario.kind}, seed {scenario.seed})", "\n".join(lines))
+    return None
+
+
+def _differing(found: dict[str, Any], recorded: dict[str, Any]) -> list[str]:
+    rows = [
+        f"  {key}: recorded {recorded.get(key)}, here {value}"
+        for key, value in found.items()
+        if key != "cpu" and recorded.get(key) != value
+    ]
+    for number, cpu in enumerate(found["cpu"]):
+        cpus = recorded.get("cpu") or []
+        known = cpus[number] if number < len(cpus) else {}
+        rows += [
+            f"  cpu {number}.{key}: recorded {known.get(key)}, here {value}"
+            for key, value in cpu.items()
+            if known.get(key) != value
+        ]
+    return rows
+
+
+def _check(scenario: Scenario, place: str) -> None:
+    tasks = len(scenario.nice)
+    limits = {"C": scenario.ncpu - 1, "T": tasks - 1, "n": 2**62}
+    if not (1 <= scenario.ncpu <= _LIMIT and tasks <= _LIMIT and all(-20 <= nice <= 19 for nice in scenario.nice)):
+        raise ConformError(f"1 to {_LIMIT} CPUs and at most {_LIMIT} tasks of nice -20 to 19 are right @ {place}")
+    if len(scenario.ops) != len(scenario.states):
+        raise ConformError(f"{len(scenario.states)} states of {len(scenario.ops)} operations @ {place}.states")
+    born = set()
+    for number, op in enumerate(scenario.ops):
+        kinds = _OPERATIONS.get(op[0]) if op and isinstance(op[0], str) else None
+        if kinds is None or len(op) != len(kinds) + 1:
+            raise ConformError(f"{op} is no operation; known are {', '.join(_OPERATIONS)} @ {place}.ops[{number}]")
+        for kind, value in zip(kinds, op[1:], strict=True):
+            if type(value) is not int or not 0 <= value <= limits[kind]:
+                raise ConformError(f"{op} names what is not there @ {place}.ops[{number}]")
+        if op[0] == "new" and op[1] in born:
+            raise ConformError(f"{op} creates a task a second time @ {place}.ops[{number}]")
+        born |= {op[1]} if op[0] == "new" else set()
+
+
+FORMAT = Format("pleemu-cfs-5.6-1", "CFS of Linux 5.6", "scenarios", replay)
