@@ -10,6 +10,7 @@ Importing pleemu is cheap; what brings the compiler is imported by the first run
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,8 @@ __all__ = ["__version__", "compare", "load_scenario", "run"]
 def load_scenario(scenario: str | Path | Scenario, **overrides: Any) -> Scenario:
     """Return a scenario by shipped name, TOML file or guest program, with overrides.
 
-    Overrides are ``policy``, ``seed``, ``duration`` (``"50ms"`` or ms), ``vms``, ``vcpus``, ``pcpus``
-    and ``fields``, a mapping of dotted names such as ``{"host.hz": 1000}``.
+    Overrides are ``policy``, ``seed``, ``duration`` (``"50ms"`` or ms), ``vms``, ``vcpus``, ``pcpus``, ``cc``,
+    ``cflags`` and ``fields``, a mapping of dotted names such as ``{"host.hz": 1000}``.
     """
     from pleemu.catalogue import find
     from pleemu.overrides import Overrides
@@ -41,12 +42,24 @@ def run(scenario: str | Path | Scenario, *, trace: str | Path | None = None, **o
     return run_once(load_scenario(scenario, **overrides), trace=None if trace is None else Path(trace))
 
 
-def compare(scenario: str | Path | Scenario, policies: str = "all", **overrides: Any) -> tuple[Run, ...]:
-    """Run a scenario under several policies, by comma-separated names or ``all``."""
-    from pleemu.experiment.compare import compare as compare_policies
-    from pleemu.policy import policies as policies_named
+def compare(
+    scenario: str | Path | Scenario,
+    policies: str | None = None,
+    *,
+    across: Mapping[str, Sequence[Any]] | None = None,
+    **overrides: Any,
+) -> tuple[Run, ...]:
+    """Run a scenario under several policies, by comma-separated names or ``all``, or with several values of fields.
 
-    return compare_policies(load_scenario(scenario, **overrides), policies_named(policies))
+    ``across`` is a mapping such as ``{"hardware.processor": ["haswell", "zen4"]}``: one run for each combination.
+    Without both, the runs are the scenario's own variants, or else all shipped policies.
+    """
+    from pleemu.experiment.compare import Axis, cases_of
+    from pleemu.experiment.compare import compare as compare_cases
+
+    axes = [Axis(path, tuple(values)) for path, values in (across or {}).items()]
+    compared = cases_of(load_scenario(scenario, **overrides), policies, axes)
+    return tuple(run for _, run in compare_cases(compared.cases))
 
 
 def __getattr__(name: str) -> str:

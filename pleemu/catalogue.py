@@ -6,12 +6,14 @@ installed package and beside the package in a checkout.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pleemu.errors import ScenarioError, nearest
 from pleemu.scenario import Scenario, Vm, load
 
-PROGRAM_SUFFIXES = (".S", ".s", ".o", ".elf")
+PROGRAM_SUFFIXES = (".S", ".s", ".c", ".o", ".a", ".elf")
+_ELF = b"\x7fELF"
 _SHARED_FOLDER = "include"  # what guests include; not an experiment
 
 
@@ -35,10 +37,17 @@ def programs() -> tuple[Path, ...]:
     return tuple(sorted(path for path in found if path.parent.name != _SHARED_FOLDER))
 
 
-def find(name: str) -> Scenario:
-    """Return the scenario that a user names: a shipped one, a TOML file, or straight a guest program."""
+def find(name: str, *more: str) -> Scenario:
+    """Return the scenario that a user names: a shipped one, a TOML file, or straight a guest, of several files too."""
     path = Path(name)
-    if path.suffix in PROGRAM_SUFFIXES:
+    if more:
+        others = [one for one in (name, *more) if not _is_program(Path(one))]
+        if others:
+            raise ScenarioError(
+                f"{', '.join(others)}: only the files of one guest can be named together: {', '.join(PROGRAM_SUFFIXES)}"
+            )
+        return of_program(path, *map(Path, more))
+    if _is_program(path):
         return of_program(path)
     if path.suffix == ".toml" or path.parent != Path():
         return load(path)
@@ -52,9 +61,23 @@ def find(name: str) -> Scenario:
     raise ScenarioError(f"unknown scenario {name!r}{nearest(name, shipped)}")
 
 
-def of_program(path: Path) -> Scenario:
-    """Return a scenario that runs one guest program in one VM, all else at its default."""
-    if not path.is_file():
-        raise ScenarioError(f"{path}: {'not a file' if path.exists() else 'no such file'}; name a guest program")
+def _is_program(path: Path) -> bool:
+    """Whether a path is a guest's, by its name or, for an executable, by what it begins with."""
+    if path.suffix in PROGRAM_SUFFIXES:
+        return True
+    try:
+        with path.open("rb") as file:
+            return path.is_file() and file.read(len(_ELF)) == _ELF
+    except (OSError, ValueError):
+        return False
+
+
+def of_program(path: Path, *more: Path) -> Scenario:
+    """Return a scenario that runs one guest, of one file or several, in one VM, all else at its default."""
+    for one in (path, *more):
+        if not one.is_file():
+            raise ScenarioError(f"{one}: {'not a file' if one.exists() else 'no such file'}; name a guest program")
     name = "".join(letter for letter in path.stem if letter.isprintable()) or "guest"
-    return Scenario(name=name, vm=(Vm(name="vm0", program=path.name),), folder=path.parent)
+    others = tuple(os.path.relpath(one, path.parent) for one in more)
+    program = (path.name, *others) if more else path.name
+    return Scenario(name=name, vm=(Vm(name="vm0", program=program),), folder=path.parent)

@@ -16,7 +16,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from pleemu.errors import PleemuError
 from pleemu.overrides import Overrides, parse_settings, split_dotted
-from pleemu.report.help_text import compare_help, conform_help, run_help
+from pleemu.report.help_text import compare_help, conform_help, disasm_help, run_help
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -45,6 +45,13 @@ class Changes:
     vms: Annotated[int | None, Parameter(help="Number of VMs; more than there are repeat the given ones.")] = None
     vcpus: Annotated[int | None, Parameter(help="vCPUs of every VM.")] = None
     pcpus: Annotated[int | None, Parameter(help="Physical CPUs.")] = None
+    cc: Annotated[
+        str | None, Parameter(help="C compiler: cc, gcc, gcc-12, clang, ziglang; by default what is found.")
+    ] = None
+    cflags: Annotated[
+        str | None,
+        Parameter(allow_leading_hyphen=True, help="Flags for the C compiler, in one word: --cflags='-O0 -DN=9'."),
+    ] = None
     settings: Annotated[
         tuple[str, ...],
         Parameter(
@@ -67,28 +74,34 @@ class Changes:
             vms=self.vms,
             vcpus=self.vcpus,
             pcpus=self.pcpus,
+            cc=self.cc,
+            cflags=self.cflags,
             fields=parse_settings(self.settings),
         )
         return overrides.apply(scenario)
 
     def arguments(self) -> list[str]:
         """Return these changes as command-line arguments again."""
-        given = {name: getattr(self, name) for name in ("seed", "duration", "vms", "vcpus", "pcpus")}
+        given = {name: getattr(self, name) for name in ("seed", "duration", "vms", "vcpus", "pcpus", "cc")}
         shorthands = [part for name, value in given.items() if value is not None for part in (f"--{name}", str(value))]
+        shorthands += [] if self.cflags is None else [f"--cflags={self.cflags}"]
         return shorthands + [
             f"--{setting}" if "." in setting.partition("=")[0] else f"--set={setting}" for setting in self.settings
         ]
 
 
 _NO_CHANGES = Changes()
-_Scenario = Annotated[str, Parameter(help="A shipped scenario, a .toml file, or straight a guest program (.S).")]
+_Scenario = Annotated[
+    str, Parameter(help="A shipped scenario, a .toml file, or straight a guest: .S, .c, .o, .a, a static executable.")
+]
+_More = Annotated[str, Parameter(show=False, help="More files of the same guest, to be linked.")]
 
 
 @app.command(help_epilogue=run_help())
 def run(
     scenario: _Scenario,
     /,
-    *,
+    *more: _More,
     policy: Annotated[str | None, Parameter(help="Yield policy; parts are joined with +.")] = None,
     trace: Annotated[
         Path | None, Parameter(help="Write all events to this file, as `perf script` prints them.")
@@ -102,7 +115,7 @@ def run(
     from pleemu.report.progress import progress_bar
     from pleemu.report.run_report import run_report
 
-    chosen = changes.apply(find(scenario), policy=policy)
+    chosen = changes.apply(find(scenario, *more), policy=policy)
     _prepare()
     with progress_bar() as show:
         on_progress = None if show is None else lambda done, total: show(chosen.name, done, total)
@@ -110,36 +123,77 @@ def run(
     if changes.json:
         _print_text(run_json(result))
     else:
-        _print(run_report(result, hint=_command("compare", scenario, changes)))
+        _print(run_report(result, hint=_command("compare", scenario, *more, changes=changes)))
 
 
 @app.command(help_epilogue=compare_help())
 def compare(
     scenario: _Scenario,
     /,
-    *,
-    policies: Annotated[str, Parameter(help="Policies, separated by commas, or all.")] = "all",
+    *more: _More,
+    policies: Annotated[str | None, Parameter(help="Policies, separated by commas, or all.")] = None,
+    across: Annotated[
+        tuple[str, ...],
+        Parameter(
+            negative=(),
+            show_default=False,
+            help="FIELD=VALUE,VALUE: a row for each value of any field; given twice, for each combination.",
+        ),
+    ] = (),
     changes: Changes = _NO_CHANGES,
 ) -> None:
-    """Run a scenario under several policies and show them side by side, on one time axis."""
+    """Run a scenario under several policies, or with several values of a field, and show them side by side.
+
+    Without --policies and --across the rows are the scenario's own variants, or else all shipped policies.
+    """
     from pleemu.catalogue import find
-    from pleemu.experiment.compare import compare as compare_policies
-    from pleemu.policy import policies as policies_named
+    from pleemu.experiment.compare import cases_of
+    from pleemu.experiment.compare import compare as compare_cases
+    from pleemu.report.across_report import across_report
     from pleemu.report.compare_report import compare_report
     from pleemu.report.json_form import compare_json
     from pleemu.report.progress import progress_bar
 
-    compared = policies_named(policies)
-    chosen = changes.apply(find(scenario))
+    compared = cases_of(changes.apply(find(scenario, *more)), policies, across)
     _prepare()
     with progress_bar() as show:
         on_progress = None if show is None else lambda one, done, total: show(one.name, done, total)
-        results = compare_policies(chosen, compared, progress=on_progress)
+        results = compare_cases(compared.cases, progress=on_progress)
     if changes.json:
         _print_text(compare_json(results))
+    elif compared.by_policy:
+        changed = ("--policy", compared.cases[0].name, "--trace", "trace.txt")
+        hint = _command("run", scenario, *more, changes=changes) + " " + shlex.join(changed)
+        _print(compare_report([run for _, run in results], hint=hint))
     else:
-        hint = _command("run", scenario, changes, "--policy", compared[0].name, "--trace", "trace.txt")
-        _print(compare_report(results, hint=hint))
+        _print(across_report(results, compared.what))
+
+
+@app.command(help_epilogue=disasm_help())
+def disasm(
+    guest: _Scenario,
+    /,
+    *more: _More,
+    processor: Annotated[str | None, Parameter(help="Whose cycles to show; by default the scenario's.")] = None,
+    cc: Annotated[str | None, Parameter(help="C compiler, as for run.")] = None,
+    cflags: Annotated[str | None, Parameter(allow_leading_hyphen=True, help="Flags for it, as for run.")] = None,
+    json: Annotated[bool, Parameter(negative=(), show_default=False, help="Print JSON only.")] = False,
+) -> None:
+    """Show a guest's instructions: address, bytes, instruction, cycles, symbols, probes and source lines."""
+    from pleemu.catalogue import find
+    from pleemu.guest import load
+    from pleemu.report.disasm_report import disasm_json, disasm_report
+
+    fields = {} if processor is None else {"hardware.processor": processor}
+    scenario = Overrides(cc=cc, cflags=cflags, fields=fields).apply(find(guest, *more))
+    programs = dict.fromkeys(scenario.program_of(vm) for vm in scenario.vm)
+    images = [load(*program.paths, cc=program.cc, cflags=program.cflags) for program in programs]
+    costs = scenario.hardware.costs()
+    if json:
+        _print_text(disasm_json(images, costs))
+        return
+    for image in images:
+        _print(disasm_report(image, costs), wide=True)
 
 
 @app.command(help_epilogue=conform_help())
@@ -173,8 +227,8 @@ def conform(
 @app.command(name="list")
 def list_(
     what: Annotated[
-        Literal["programs", "scenarios", "policies", "schedulers", "processors", "instructions"],
-        Parameter(help="What to list."),
+        Literal["programs", "scenarios", "policies", "schedulers", "processors", "figures", "instructions"],
+        Parameter(help="What to list; figures: of the processors, with their sources."),
     ],
     /,
 ) -> None:
@@ -208,8 +262,8 @@ def _fail(message: str) -> int:
     return EXIT_USER_ERROR
 
 
-def _command(command: str, scenario: str, changes: Changes, *more: str) -> str:
-    return shlex.join(["pleemu", command, scenario, *changes.arguments(), *more])
+def _command(command: str, *scenario: str, changes: Changes) -> str:
+    return shlex.join(["pleemu", command, *scenario, *changes.arguments()])
 
 
 def _prepare() -> None:
@@ -219,11 +273,12 @@ def _prepare() -> None:
     prepare(lambda message: print(f"pleemu: {message}", file=sys.stderr, flush=True))
 
 
-def _print(renderable: RenderableType) -> None:
+def _print(renderable: RenderableType, *, wide: bool = False) -> None:
+    """Print; what is ``wide`` keeps its lines, however narrow the terminal."""
     from pleemu.report.console import console
 
     with _output():
-        console().print(renderable)
+        console().print(renderable, soft_wrap=wide)
 
 
 def _print_text(text: str) -> None:

@@ -72,19 +72,25 @@ def number(default: Any, low: float, high: float, help: str, *, unit: str = "") 
     return _field(default, check, converter=_float_of_int, help=help, unit=unit, parse=_parse_number)
 
 
-def choice(default: Any, known: Collection[Any], help: str, *, what: str = "", unit: str = "") -> Any:
-    """Make a field that takes one of the known values; ``what`` is what a value is called."""
+def choice(default: Any, known: Collection[Any], help: str, *, what: str = "", unit: str = "", none: str = "") -> Any:
+    """Make a field that takes one of the known values; ``what`` is what a value is called.
+
+    ``none`` says what None stands for, if None is allowed.
+    """
     by_text = {str(one): one for one in known}
     one_of = f"use one of {', '.join(by_text)}"
 
     def check(_: Any, attribute: Attribute[Any], value: Any) -> None:
-        if any(type(value) is type(one) and value == one for one in known):
+        if (value is None and none) or any(type(value) is type(one) and value == one for one in known):
             return
         if what and isinstance(value, str):
             raise FieldError(attribute.name, f"unknown {what} {show(value)}{nearest(value, by_text)}")
         raise FieldError(attribute.name, f"{show(value)} is not possible; {one_of}")
 
-    return _field(default, check, help=help, unit=unit, parse=lambda given: by_text.get(given, given))
+    def parse(given: str) -> Any:
+        return None if none and given.lower() == "none" else by_text.get(given, given)
+
+    return _field(default, check, help=help, unit=unit, none=none, parse=parse)
 
 
 def switch(default: bool, help: str) -> Any:
@@ -129,16 +135,16 @@ def table(cls: type) -> Any:
     return attrs.field(factory=cls, validator=attrs.validators.instance_of(cls), metadata={"table": cls})
 
 
-def tables(cls: type) -> Any:
-    """Make a field that holds one or more objects of ``cls``."""
+def tables(cls: type, *, default: Any = REQUIRED) -> Any:
+    """Make a field that holds objects of ``cls``, at least one unless there is a default."""
 
     def check(_: Any, attribute: Attribute[Any], value: Any) -> None:
-        if not value:
+        if not value and default is REQUIRED:
             raise FieldError(attribute.name, f"there is none; add a table [[{attribute.name}]]")
         if not all(isinstance(one, cls) for one in value):
             raise FieldError(attribute.name, f"{show(value)} does not consist of {cls.__name__} objects")
 
-    return attrs.field(converter=tuple, validator=check, metadata={"tables": cls})
+    return attrs.field(default=default, converter=tuple, validator=check, metadata={"tables": cls})
 
 
 def _field(default: Any, check: _Check, *, converter: Any = None, **metadata: Any) -> Any:

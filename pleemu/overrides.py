@@ -37,6 +37,8 @@ class Overrides:
     vms: int | None = None
     vcpus: int | None = None
     pcpus: int | None = None
+    cc: str | None = None
+    cflags: str | None = None
     fields: Mapping[str, Any] = attrs.field(factory=dict)  # by dotted path: text to be read, or values
 
     def apply(self, scenario: Scenario) -> Scenario:
@@ -56,6 +58,8 @@ class Overrides:
             "seed": self.seed,
             "vm.vcpus": self.vcpus,
             "hardware.pcpus": self.pcpus,
+            "vm.cc": self.cc,
+            "vm.cflags": self.cflags,
         }
         return {path: value for path, value in given.items() if value is not None}
 

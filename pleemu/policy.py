@@ -5,7 +5,7 @@ A policy is a set of independent mechanisms, so that an ablation is one name:
     vanilla       KVM and CFS as in Linux v5.6
     strict-boost  Strict Boost: nominate only a vCPU that can be what the spinner waits for
     debooster     Debooster: make CFS follow the hint, by raising the yielder's vruntime
-    no-ple        pause-loop exiting off (`ple_gap=0`): nobody notices a spinning vCPU
+    no-ple        PAUSE exits off (`ple_gap=0`, AMD: `pause_filter_count=0`): nobody notices a spinning vCPU
 
 Names are joined with `+` in any order: `debooster+strict-boost` is `strict-boost+debooster`.
 """
@@ -31,7 +31,7 @@ class Policy:
 # Mechanisms in the order in which a canonical name lists them.
 _PARTS = {
     "vanilla": "Linux v5.6 as it is: kvm_vcpu_on_spin, dynamic PLE window, CFS yield_to",
-    "no-ple": "pause-loop exiting off, as with kvm_intel.ple_gap=0",
+    "no-ple": "PAUSE exits off, as with kvm_intel.ple_gap=0 or kvm_amd.pause_filter_count=0",
     "strict-boost": "nominate only preempted vCPUs and those that the spinner sent an IPI",
     "debooster": "raise the yielder's vruntime until CFS picks the nominated vCPU",
 }

@@ -13,7 +13,6 @@ no instruction, or one that guests cannot have, is a fault when it is reached.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import attrs
@@ -184,7 +183,8 @@ class _Made:
         size = -(-max(case.span, code_room) // _PAGE) * _PAGE
         scenario = _scenario(preset, size // 1024)
         image = _padded(image_of(raw, table_of(raw.rows)), size, code_room, instruction_room)
-        machine, layout = build(scenario, policy("no-ple"), {Path(image.name): image}, recording=False)
+        programs = {scenario.program_of(scenario.vm[0]): image}
+        machine, layout = build(scenario, policy("no-ple"), programs, recording=False)
         _go_to_first_instruction(machine)
         machine.space.bytes = case.span
         at_start = [
@@ -311,6 +311,16 @@ def _elements_before_the_last(machine: Machine) -> int:
     return max(0, min(count, int(machine.space.bytes[0])) - 1)  # beyond the memory there is a fault
 
 
+def _commit_all_stores(machine: Machine) -> None:
+    """Empty the store buffer of a vCPU that executes nothing more."""
+    pcpu, fault = machine.pcpu[0], machine.fault.copy()
+    machine.fault.kind = hardware.NO_FAULT
+    pcpu.cycle = machine.run.until[0] = hardware.NEVER
+    with np.errstate(over="ignore"):
+        run_machine(machine)
+    machine.fault[:] = fault
+
+
 def _result(made: _Made, raw: RawCode, ended: Ended, before: np.ndarray) -> Execution:
     machine = made.machine
     cpu, pcpu, vcpu = machine.cpu[0], machine.pcpu[0], machine.vcpu[0]
@@ -319,6 +329,7 @@ def _result(made: _Made, raw: RawCode, ended: Ended, before: np.ndarray) -> Exec
         cycles += int(machine.fault.cycle[0]) - int(vcpu.guest_from)
     elif ended == "max-instructions":
         cycles += int(pcpu.cycle) - int(vcpu.guest_from)
+    _commit_all_stores(machine)
     pc = int(machine.fault.pc[0]) if ended == "fault" else int(cpu.pc)
     return Execution(
         ended=ended,

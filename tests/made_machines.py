@@ -25,11 +25,16 @@ from pleemu.machine.run import simulate
 from pleemu.observe.events import EVENT
 from pleemu.overrides import Overrides
 from pleemu.policy import POLICIES
-from pleemu.scenario import Scenario
+from pleemu.processor import AMD, INTEL, PROCESSORS
+from pleemu.scenario import Program, Scenario
 
 GUESTS = Path(__file__).parent / "guests"
 
-_image = functools.cache(load)  # a guest is assembled once for all tests of a process
+
+@functools.cache
+def _image(program: Program) -> Image:
+    """A guest is assembled once for all tests of a process."""
+    return load(*program.paths, cc=program.cc, cflags=program.cflags)
 
 
 @functools.cache
@@ -40,9 +45,9 @@ def prepare_core() -> None:
         simulate(attrs.evolve(catalogue.find("worst_case"), duration_ms=0.001))
 
 
-def programs_of(scenario: Scenario) -> dict[Path, Image]:
+def programs_of(scenario: Scenario) -> dict[Program, Image]:
     """Return the images of a scenario's programs."""
-    return {path: _image(path) for path in (scenario.program_path(vm) for vm in scenario.vm)}
+    return {program: _image(program) for program in map(scenario.program_of, scenario.vm)}
 
 
 @frozen
@@ -102,6 +107,8 @@ _COSTS = {
 } | {
     "cost.tick_ns": _microseconds,
     "cost.wakeup_ns": _microseconds,
+    "cost.posted_ns": _microseconds,
+    "cost.ipi_target_ns": _microseconds,
     "cost.idle_exit_ns": _microseconds,
     "cost.ipi_ns": st.integers(1, 20_000) | st.sampled_from((1, 700)),
 }
@@ -113,9 +120,19 @@ _FIELDS = _COSTS | {
     "kvm.ple_window_grow": st.sampled_from((0, 1, 2, 2, 3, 5000)),
     "kvm.ple_window_shrink": st.sampled_from((0, 0, 1, 2)),
     "kvm.apicv": st.sampled_from(("true", "false")),
-    "hardware.processor": st.sampled_from(("haswell", "broadwell", "skylake-sp", "cascade-lake", "ice-lake-sp")),
+    "kvm.ipiv": st.sampled_from(("true", "false")),
+    "kvm.pause_exiting": st.sampled_from(("true", "false", "false")),
+    "hardware.processor": st.sampled_from([one.name for one in PROCESSORS if one.vendor == INTEL]),
     "hardware.locked_cycles": st.integers(1, 40),
     "host.start_spread_ms": st.sampled_from(("0", "0.05", "1")),
+}
+_AMD_FIELDS = {path: drawn for path, drawn in _FIELDS.items() if not path.startswith("kvm.ple_")} | {
+    "kvm.pause_filter_thresh": st.sampled_from((0, 20, 128, 128, 1000)),
+    "kvm.pause_filter_count": st.sampled_from((0, 1, 20, 3000, 3000, 5000)),
+    "kvm.pause_filter_count_grow": st.sampled_from((0, 1, 2, 2, 3, 5000)),
+    "kvm.pause_filter_count_shrink": st.sampled_from((0, 0, 1, 2)),
+    "kvm.skip_pause": st.sampled_from(("true", "false")),
+    "hardware.processor": st.sampled_from([one.name for one in PROCESSORS if one.vendor == AMD]),
 }
 
 
@@ -140,11 +157,16 @@ def commands(draw: st.DrawFn, policies: tuple[str, ...] = tuple(one.name for one
         "vcpus": vcpus,
         "pcpus": pcpus,
     }
-    changed = draw(st.sets(st.sampled_from(sorted(_FIELDS)), max_size=8))
+    known = draw(st.sampled_from((_FIELDS, _FIELDS, _AMD_FIELDS)))
+    changed = draw(st.sets(st.sampled_from(sorted(known)), max_size=8))
+    if known is _AMD_FIELDS:
+        changed.add("hardware.processor")
     fields = {"host.hz": "1000", "host.online_cpus": "1", "hardware.tsc_khz": str(khz)}
     if draw(st.booleans()):
         fields["hardware.core_khz"] = str(khz * draw(st.sampled_from((5, 9, 10, 11, 17))) // 10)
-    fields |= {path: str(draw(_FIELDS[path])) for path in sorted(changed)}
+    fields |= {path: str(draw(known[path])) for path in sorted(changed)}
+    if fields.get("kvm.apicv") == "false":
+        fields.pop("kvm.ipiv", None)
     for vm in range(vms):
         places = draw(st.just(None) | st.lists(st.integers(0, pcpus - 1), min_size=vcpus, max_size=vcpus))
         fields[f"vm.{vm}.pinning"] = "round-robin" if places is None else ",".join(map(str, places))

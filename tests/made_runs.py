@@ -17,7 +17,7 @@ from pleemu.machine.result import (
     VmResult,
 )
 from pleemu.policy import POLICIES
-from pleemu.scenario import Hardware, Scenario, Vm
+from pleemu.scenario import Hardware, Scenario, Variant, Vm
 
 COLUMNS = 128
 
@@ -75,6 +75,9 @@ def storm(policy: str = "vanilla", longest: int = 101, *, scenario: Scenario | N
         ),
         ple=PleStatistics(
             exits=exits,
+            pauses=exits * 341,
+            pauses_before_first=341 if exits else None,
+            guest_ns=4_480.0 if exits else None,
             continuous=exits - 5,
             longest_run=longest,
             by_symbol=symbols,
@@ -130,24 +133,27 @@ def storms() -> tuple[Run, ...]:
 _counts = st.integers(0, 10**12)
 _times = st.integers(0, 600 * 10**9)
 _shares = st.floats(0, 1)
-_names = st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), min_size=1, max_size=30).filter(
+any_name = st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), min_size=1, max_size=30).filter(
     lambda name: name.isprintable() and name.strip() != ""
 )
+_settings = st.lists(any_name.map("host.hz={}".format), min_size=1, max_size=2)
+_variants = st.builds(Variant, name=any_name, set=_settings)
 
 
 @st.composite
 def scenarios(draw: st.DrawFn) -> Scenario:
     """Any small scenario with a name, VMs and texts in any script."""
-    names = draw(st.lists(_names, min_size=1, max_size=5, unique=True))
+    names = draw(st.lists(any_name, min_size=1, max_size=5, unique=True))
     return Scenario(
-        name=draw(_names),
-        summary=draw(_names),
-        look_for=draw(_names),
+        name=draw(any_name),
+        summary=draw(any_name),
+        look_for=draw(any_name),
         policy=draw(st.sampled_from(POLICIES)).name,
         seed=draw(st.integers(0, 2**63 - 1)),
         duration_ms=draw(st.floats(1e-6, 600_000)),
         hardware=Hardware(pcpus=draw(st.integers(1, 1024))),
-        vm=tuple(Vm(name=name, program=draw(_names), vcpus=draw(st.integers(1, 5))) for name in names),
+        vm=tuple(Vm(name=name, program=draw(any_name), vcpus=draw(st.integers(1, 5))) for name in names),
+        variant=draw(st.lists(_variants, max_size=2, unique_by=lambda one: one.name)),
     )
 
 
@@ -160,7 +166,12 @@ def runs(draw: st.DrawFn, scenario: Scenario | None = None) -> Run:
     row = draw(st.lists(st.tuples(_shares, st.integers(0, 10**6)), max_size=20))
     turned = [row[lane % len(row) :] + row[: lane % len(row)] if row else [] for lane in range(lanes)]
     spans = st.one_of(st.floats(0, 1e12), st.just(float("nan")))
-    changes = {"symbol": draw(_names), "period_ns": draw(spans), "guest_ns": draw(spans), "last_window": draw(_counts)}
+    changes = {
+        "symbol": draw(any_name),
+        "period_ns": draw(spans),
+        "guest_ns": draw(spans),
+        "last_window": draw(_counts),
+    }
     found = tuple(attrs.evolve(one, **changes) for one in base.ple.runs)
     return attrs.evolve(
         base,
@@ -172,7 +183,7 @@ def runs(draw: st.DrawFn, scenario: Scenario | None = None) -> Run:
             base.ple,
             exits=draw(_counts),
             continuous=draw(_counts),
-            by_symbol=draw(st.dictionaries(_names, _counts, max_size=12)),
+            by_symbol=draw(st.dictionaries(any_name, _counts, max_size=12)),
             runs=found,
         ),
         vms=tuple(

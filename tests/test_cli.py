@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import attrs
@@ -13,6 +14,7 @@ from made_runs import storm
 
 from pleemu import catalogue
 from pleemu.cli import main
+from pleemu.experiment.compare import by_variant
 from pleemu.machine import run as machine_run
 from pleemu.machine.result import Run
 from pleemu.policy import Policy
@@ -94,6 +96,53 @@ def test_compare_runs_all_shipped_policies(
     assert "Timeline" in printed
 
 
+def test_compare_across_any_field_has_a_row_for_each_combination(
+    folder: Path, machine: list[Scenario], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--across` sets any field to each of its values; given twice, and with policies, to every combination."""
+    axes = ["--across", "hardware.processor=haswell,zen4", "--across", "vm.0.pinning=0,1;1,1"]
+    assert main(["compare", "mine.toml", *axes, "--json", "--policies", "vanilla,no-ple"]) == 0
+    rows = json.loads(capsys.readouterr().out)["runs"]
+    asked = [(one.hardware.processor, one.vm[0].pinning) for one in machine]
+    assert asked == [pair for pair in product(("haswell", "zen4"), ((0, 1), (1, 1))) for _ in range(2)]
+    assert [row["policy"] for row in rows] == ["vanilla", "no-ple"] * 4
+    assert (rows[0]["name"], rows[-1]["name"]) == ("haswell, 0,1, vanilla", "zen4, 1,1, no-ple")
+
+
+def test_compare_shows_the_variants_that_a_scenario_lists(
+    folder: Path, machine: list[Scenario], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Variants are the rows, each with its own fields and the scenario's policy; `--policies` asks for policies."""
+    variants = '[[variant]]\nname = "slow"\nset = ["hardware.core_khz=1000000", "host.hz=100"]\n'
+    variants += '[[variant]]\nname = "amd"\nset = ["hardware.processor = zen2"]\n'
+    (folder / "varied.toml").write_text('policy = "debooster"\n' + SCENARIO + variants)
+    assert main(["compare", "varied.toml", "--seed", "9"]) == 0
+    printed = capsys.readouterr().out
+    assert [(one.hardware.core_khz, one.host.hz, one.hardware.is_amd, one.seed) for one in machine] == [
+        (1_000_000, 100, False, 9),
+        (None, 250, True, 9),
+    ]
+    assert {one.policy for one in machine} == {"debooster"}
+    assert all(one.variant == () for one in machine)
+    assert "slow" in printed
+    assert "guest/exit" in printed
+    machine.clear()
+    assert main(["compare", "varied.toml", "--policies", "vanilla,no-ple"]) == 0
+    assert "Timeline" in capsys.readouterr().out
+    assert len(machine) == 2
+
+
+def test_bad_variant_is_named(folder: Path, machine: list[Scenario], capsys: pytest.CaptureFixture[str]) -> None:
+    """A variant that makes no sense is named with its number, its name and its field."""
+    (folder / "bad.toml").write_text(SCENARIO + '[[variant]]\nname = "x"\nset = ["host.hz=7"]\n')
+    assert main(["compare", "bad.toml"]) == 2
+    assert "variant.0 (x): host.hz: '7' is not possible" in capsys.readouterr().err
+    (folder / "bad.toml").write_text(SCENARIO + '[[variant]]\nname = "x"\nset = ["host.hz"]\n')
+    assert main(["run", "bad.toml"]) == 2
+    assert "bad.toml: variant.0.set: 'host.hz' is no setting" in capsys.readouterr().err
+    assert not machine
+
+
 @pytest.mark.parametrize("command", ["run", "compare"])
 def test_help_lists_every_field_and_json_key(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The help names each dotted field and, for `run`, each key of the JSON."""
@@ -103,7 +152,7 @@ def test_help_lists_every_field_and_json_key(command: str, capsys: pytest.Captur
     assert command == "compare" or all(f"\n  {key} " in printed for key in RUN_KEYS)
 
 
-@pytest.mark.parametrize("what", ["programs", "scenarios", "policies", "schedulers", "processors"])
+@pytest.mark.parametrize("what", ["programs", "scenarios", "policies", "schedulers", "processors", "figures"])
 def test_lists_are_not_empty(what: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Each list has a title, a header and rows."""
     assert main(["list", what]) == 0
@@ -116,6 +165,7 @@ def test_every_shipped_experiment_loads() -> None:
         scenario = catalogue.find(name)
         assert scenario.summary
         assert all(scenario.program_path(vm).is_file() for vm in scenario.vm)
+        assert len(by_variant(scenario)) == len(scenario.variant)
 
 
 BAD = {
@@ -129,6 +179,30 @@ BAD = {
     "contradiction": (["run", "mine.toml", "--policy", "no-ple+debooster"], "contradicts itself"),
     "unknown field": (["run", "mine.toml", "--host.hzz", "1"], "host.hzz: unknown field; did you mean 'hz'?"),
     "no value": (["run", "mine.toml", "--host.hz"], "--host.hz needs a value"),
+    "axis without values": (["compare", "mine.toml", "--across", "host.hz"], "write --across FIELD=VALUE,VALUE"),
+    "axis with a bad value": (["compare", "mine.toml", "--across", "host.hz=250,9"], "host.hz: '9' is not possible"),
+    "axis with an unknown field": (["compare", "mine.toml", "--across", "host.hzz=1"], "did you mean 'hz'?"),
+    "axis with a value twice": (["compare", "mine.toml", "--across", "host.hz=100,100"], "100 is named twice"),
+    "axis twice": (["compare", "mine.toml", "--across", "seed=1", "--across", "seed=2"], "seed is given twice"),
+    "two choices of policies": (
+        ["compare", "mine.toml", "--across", "policy=vanilla", "--policies", "no-ple"],
+        "--across policy and --policies both choose policies",
+    ),
+    "too many combinations": (
+        ["compare", "mine.toml", "--across", f"seed={','.join(map(str, range(1001)))}"],
+        "more than 1000 combinations",
+    ),
+    "variant of variants": (["compare", "mine.toml", "--across", "variant.0.name=x"], "variant.0.name: cannot be"),
+    "other vendor's parameter": (
+        ["run", "mine.toml", "--hardware.processor", "zen3", "--kvm.ple_window", "8192"],
+        "kvm.ple_window: is a parameter of kvm_intel, but with hardware.processor 'zen3' kvm_amd runs; "
+        "its counterpart is kvm.pause_filter_count",
+    ),
+    "AMD's parameter on Intel": (
+        ["run", "mine.toml", "--kvm.pause_filter_thresh=0"],
+        "kvm.pause_filter_thresh: is a parameter of kvm_amd, but with hardware.processor 'broadwell' kvm_intel runs; "
+        "its counterpart is kvm.ple_gap",
+    ),
     "bad number": (["run", "mine.toml", "--seed", "x"], "--seed"),
     "negative seed": (["run", "mine.toml", "--seed", "-5"], "seed: -5 is out of range"),
     "bad duration": (["run", "mine.toml", "--duration", "5 weeks"], "duration: '5 weeks' is not a time"),
@@ -222,5 +296,7 @@ def test_python_interface_takes_names_and_overrides(folder: Path, machine: list[
     assert result.policy == "debooster"
     assert (machine[0].vm[0].pinning, machine[0].host.hz) == ((0, 1), 1000)
     assert [run.policy for run in package.compare("guest.S", "vanilla,no-ple", duration="5ms")] == ["vanilla", "no-ple"]
+    across = package.compare("guest.S", across={"host.hz": [100, 1000], "hardware.processor": ["zen2"]})
+    assert [(run.scenario.host.hz, run.policy) for run in across] == [(100, "vanilla"), (1000, "vanilla")]
     assert attrs.has(type(package.load_scenario("mine.toml")))
     assert package.__version__

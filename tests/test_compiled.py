@@ -73,7 +73,7 @@ def answers(path):
     """Run the guest to its end and read what it left."""
     image = load(path)
     scenario = Scenario(name="made", vm=(Vm(name="vm0", program=str(path), vcpus=1),), duration_ms=100.0)
-    machine, _ = build(scenario, policy("vanilla"), {scenario.program_path(scenario.vm[0]): image}, recording=False)
+    machine, _ = build(scenario, policy("vanilla"), {scenario.program_of(scenario.vm[0]): image}, recording=False)
     prepare_core()
     with np.errstate(over="ignore"):
         machine.run.progress = 1 << 62

@@ -13,10 +13,10 @@ HEAD = '.include "pleemu.inc"\n.globl guest_main\nguest_main:\n'
 HANDLER = "handler:\n push rax\n push rcx\n push rdx\n eoi\n pop rdx\n pop rcx\n pop rax\n iretq\n"
 
 
-def run(folder, body, *, vcpus=1, pcpus=1, duration_ms=1.0, **fields):
+def run(folder, body, *, vcpus=1, pcpus=1, duration_ms=1.0, writable_code=False, **fields):
     """Run a guest of its own; its events come with what it found."""
     (folder / "guest.S").write_text(HEAD + body)
-    vm = Vm(name="vm0", program="guest.S", vcpus=vcpus)
+    vm = Vm(name="vm0", program="guest.S", vcpus=vcpus, writable_code=writable_code)
     scenario = Scenario(
         name="edge", duration_ms=duration_ms, hardware=Hardware(pcpus=pcpus), vm=(vm,), folder=folder, **fields
     )
@@ -102,3 +102,21 @@ def test_unclosed_bracket_is_an_error(tmp_path):
     """What LLVM would take for another instruction is refused, with its place."""
     with pytest.raises(errors.GuestError, match=r"guest\.S:4: \[ and \] do not match in 'mov eax, \[rbx'"):
         run(tmp_path, " mov eax, [rbx  # ]\n ret\n")
+
+
+BESIDE = (
+    " mov byte ptr [rip + beside], 7\n cmp byte ptr [rip + beside], 7\n jne 1f\n operation_done\n1: ret\n"
+    ".type beside, @object\nbeside: .quad 0\n"
+)
+OVER = "1: jmp 2f\n2: mov byte ptr [rip + 1b + 1], 0\n ret\n"
+
+
+def test_code_is_readonly_unless_asked(tmp_path):
+    """Data among the code can be written where the scenario says so; an instruction never."""
+    with pytest.raises(errors.GuestFault, match=r"beside\), which is read-only; vm.writable_code"):
+        run(tmp_path, BESIDE)
+    assert run(tmp_path, BESIDE, writable_code=True)[0].vms[0].operations == 1
+    with pytest.raises(errors.GuestFault, match="an instruction, which cannot change"):
+        run(tmp_path, OVER, writable_code=True)
+    with pytest.raises(errors.GuestFault, match="an instruction, which cannot change"):
+        run(tmp_path, " lea rsp, [rip + 1f + 9]\n push rax\n1: nop\n .skip 16, 0x90\n ret\n", writable_code=True)

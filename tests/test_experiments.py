@@ -141,13 +141,13 @@ FAULTS = {
         '.include "pleemu.inc"\n mov rax, rsp\n enter_user user, rax\nuser: hlt',
         ("privileged instruction at CPL 3", "user", "hlt"),
     ),
-    "unknown MSR": ("mov ecx, 0x1b\n rdmsr", ("access to MSR 0x1b", "rdmsr")),
+    "unknown MSR": ("mov ecx, 0x1b\n rdmsr", ("read of MSR 0x1b; readable are", "rdmsr")),
     "vector without handler": (
         '.include "pleemu.inc"\n send_ipi 0, 0x77\n sti\n nop\n nop\n ret',
         ("interrupt vector 0x77 has no handler",),
     ),
-    "IPI to a missing vCPU": ('.include "pleemu.inc"\n send_ipi 9, 0x77\n ret', ("APIC ID 9", "0-1", "wrmsr")),
-    "IPI of another kind": ('.include "pleemu.inc"\n send_ipi 1, 0x400\n ret', ("ICR write 0x400",)),
+    "IPI to a missing vCPU": ('.include "pleemu.inc"\n send_ipi 9, 0x77\n ret', ("destination 0x9", "0-1", "wrmsr")),
+    "IPI of another kind": ('.include "pleemu.inc"\n send_ipi 1, 0x400\n ret', ("write of 0x400 to MSR 0x830: only",)),
     "iretq to ring 1": (
         "push 0\n push rsp\n push 2\n push 1\n lea rax, [rip + guest_main]\n push rax\n iretq",
         ("iretq to privilege level 1",),

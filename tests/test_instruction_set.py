@@ -106,10 +106,10 @@ def test_interrupts_strike_within_a_string_instruction(tmp_path):
         jne 2f
         sti
         lea rdi, [rip + buffer]
-        mov ecx, 60000
+        mov ecx, 120000
         mov eax, 7
         rep stosb
-        cmp byte ptr [rip + buffer + 59999], 7
+        cmp byte ptr [rip + buffer + 119999], 7
         jne 1f
         cmp dword ptr [rip + strikes], 5
         jb 1f
@@ -134,7 +134,7 @@ def test_interrupts_strike_within_a_string_instruction(tmp_path):
         iretq
         .data
         strikes: .quad 0
-        buffer: .skip 60000
+        buffer: .skip 120000
     """
     found, _ = run(tmp_path, body, vcpus=2, pcpus=2)
     assert found.vms[0].operations == 1

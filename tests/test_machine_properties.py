@@ -16,7 +16,6 @@ from pleemu.machine.result import Run
 from pleemu.machine.run import simulate
 from pleemu.observe.events import (
     APIC_IPI,
-    EXIT_REASONS,
     KVM_ENTRY,
     KVM_EXIT,
     PAUSE_INSTRUCTION,
@@ -27,6 +26,7 @@ from pleemu.observe.events import (
     STATE_DEAD,
     STATE_SLEEPING,
     YIELD_TO,
+    exit_reasons,
 )
 
 ASLEEP, READY, ON_PCPU, DEAD = "asleep", "ready", "on a pCPU", "dead"
@@ -52,7 +52,7 @@ def check_mutual_exclusion(observed: Observed) -> int:
     run = observed.run
     vm = vm_of(run)
     programs = programs_of(run.scenario)
-    tables = [programs[run.scenario.program_path(one)].instructions for one in run.scenario.vm]
+    tables = [programs[run.scenario.program_of(one)].instructions for one in run.scenario.vm]
     after_store = [
         set(table.address[(table.op == OP_PROBE) & (table.probe == PROBE_LOCK_RELEASED)].tolist()) for table in tables
     ]
@@ -79,27 +79,38 @@ def check_mutual_exclusion(observed: Observed) -> int:
     return taken
 
 
+def window_parameters(run: Run) -> tuple[int, int, int, int, bool]:
+    """KVM's base, growth, shrinking and maximum of the window or count, and whether it changes at all."""
+    kvm = run.scenario.kvm
+    controlled = run.policy != "no-ple" and not kvm.pause_exiting
+    if run.scenario.hardware.is_amd:
+        numbers = (kvm.pause_filter_count, kvm.pause_filter_count_grow, kvm.pause_filter_count_shrink)
+        adapts = kvm.pause_filter_thresh > 0 and kvm.pause_filter_count > 0
+        return *numbers, kvm.pause_filter_count_max, controlled and adapts
+    numbers = (kvm.ple_window, kvm.ple_window_grow, kvm.ple_window_shrink)
+    return *numbers, kvm.ple_window_max, controlled and kvm.ple_gap > 0
+
+
 def check_windows(observed: Observed) -> None:
     """The window grows at each PAUSE exit and shrinks at each switch back in, and no other time."""
-    kvm = observed.run.scenario.kvm
-    controlled = kvm.ple_gap > 0 and observed.run.policy != "no-ple"
-    window = dict.fromkeys(range(len(vm_of(observed.run))), kvm.ple_window)
+    base, grow_by, shrink_by, most, controlled = window_parameters(observed.run)
+    window = dict.fromkeys(range(len(vm_of(observed.run))), base)
     expected: dict[int, int] = {}  # vCPU -> the window that its next event must announce
     switched_in: set[int] = set()
     for _, kind, _, vcpu, a, b, _ in rows(observed):
         if vcpu in switched_in:
             switched_in.remove(vcpu)
-            shrunk = shrink(window[vcpu], kvm.ple_window, kvm.ple_window_shrink, kvm.ple_window)
+            shrunk = shrink(window[vcpu], base, shrink_by, base)
             if controlled and shrunk != window[vcpu]:
                 expected[vcpu] = shrunk
         if kind == PLE_WINDOW:
             assert (a, b) == (window[vcpu], expected.pop(vcpu))
-            assert kvm.ple_window <= b <= kvm.ple_window_max
+            assert base <= b <= most
             window[vcpu] = b
         assert vcpu not in expected
         if kind == KVM_EXIT and a == PAUSE_INSTRUCTION:
-            grown = grow(window[vcpu], kvm.ple_window, kvm.ple_window_grow, kvm.ple_window_max)
-            if grown != window[vcpu]:
+            grown = grow(window[vcpu], base, grow_by, most)
+            if controlled and grown != window[vcpu]:
                 expected[vcpu] = grown
         elif kind == SCHED_SWITCH and b >= 0:
             switched_in.add(b)
@@ -148,9 +159,10 @@ def check_threads(observed: Observed) -> None:
 def check_counts(observed: Observed) -> None:
     """Every number that is reported is the one that the events give."""
     run = observed.run
-    exits = Counter(EXIT_REASONS[a] for _, kind, _, _, a, _, _ in rows(observed) if kind == KVM_EXIT)
+    reasons = exit_reasons(run.scenario.hardware.is_amd)
+    exits = Counter(reasons[a] for _, kind, _, _, a, _, _ in rows(observed) if kind == KVM_EXIT)
     assert run.exits_by_reason() == exits
-    assert run.ple.exits == exits["PAUSE_INSTRUCTION"] == sum(run.ple.by_symbol.values())
+    assert run.ple.exits == exits[reasons[PAUSE_INSTRUCTION]] == sum(run.ple.by_symbol.values())
     lengths = run_lengths(observed)
     assert run.ple.longest_run == max(lengths, default=0)
     assert run.ple.continuous == sum(length for length in lengths if length > 1)

@@ -36,6 +36,7 @@ RUNS = {
         ("overboost", "25ms"),
         ("ticket_lock", "3ms"),
         ("queued_lock", "3ms"),
+        ("pause_latency", "20ms"),
     )
     for policy in POLICIES
 }
@@ -57,7 +58,7 @@ def test_plain_python_gives_the_same_runs():
     assert {command.subject for command in RUNS.values()} == set(catalogue.experiments())
     asked = {name: (one.subject, one.changes, one.fields) for name, one in RUNS.items()}
     command = [sys.executable, "-c", SCRIPT]
-    environment = PLAIN | {"PYTHONPATH": str(HERE)}
+    environment = PLAIN | {"PYTHONPATH": f"{HERE.parent}:{HERE}"}
     done = subprocess.run(
         command, input=json.dumps(asked), capture_output=True, text=True, check=False, timeout=300, env=environment
     )
@@ -71,8 +72,10 @@ def test_plain_python_gives_the_same_runs():
 
 UNITS = {
     "ple": ("test_ple.py",),
+    "pause_filter": ("test_pause_filter.py", "-k", "not machine"),
     "window": ("test_window.py",),
     "on_spin": ("test_on_spin.py",),
+    "apic": ("test_apic.py",),
     "execute": ("test_execute.py",),
     "instruction_set": ("test_instruction_set.py", "-k", "not interrupts"),
     "fuzz": ("test_fuzz_unicorn.py", "-k", "unicorn[0]"),

@@ -157,12 +157,14 @@ def hosts(draw):
     return threads, pcpus, first, me, vcpus, draw(st.integers(0, size - 1))
 
 
-@given(hosts(), st.booleans(), st.integers(1, 3))
-def test_on_spin_is_the_two_passes_of_the_kernel(host, strict, exits):
+@given(hosts(), st.booleans(), st.integers(1, 3), st.sampled_from((0, 0, 1)), st.sampled_from((0, 3)))
+def test_on_spin_is_the_two_passes_of_the_kernel(host, strict, exits, svm, cpl):
     """Any flags and run queues: same candidates in the same order, same answer, same flags left behind."""
     threads, pcpus, first, me, vcpus, last = host
     m = machine(threads, pcpus, first=first)
     m.kvm.strict_boost = strict
+    m.kvm.svm = svm
+    m.cpu.cpl[me] = cpl
     m.vm.last_boosted_vcpu[1] = last
     for number, vcpu in enumerate(vcpus):
         write_flags(m, first + number, vcpu)
@@ -172,6 +174,7 @@ def test_on_spin_is_the_two_passes_of_the_kernel(host, strict, exits):
         lambda vcpu: answer_of(threads, me, first + vcpu.id),
         last_boosted_vcpu=last,
         strict_boost=strict,
+        yield_to_kernel_mode=not svm or cpl == 0,
     )
     for _ in range(exits):
         kvm.tried.clear()

@@ -10,12 +10,13 @@ import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_runs import runs, scenario_of, scenarios, storm, storms
+from made_runs import any_name, runs, scenario_of, scenarios, storm, storms
 from rich.cells import cell_len
 from rich.console import Console
 
 from pleemu.machine.result import Run
 from pleemu.report import units
+from pleemu.report.across_report import across_report
 from pleemu.report.compare_report import compare_report, reference_of
 from pleemu.report.grid import Column, Grid
 from pleemu.report.json_form import RUN_KEYS, compare_json, run_json
@@ -51,6 +52,15 @@ def test_compare_report_fits_any_width(data: st.DataObject, width: int) -> None:
     assert all(cell_len(line) <= width for line in text.splitlines())
 
 
+@given(st.data(), widths)
+@settings(max_examples=40)
+def test_across_report_fits_any_width(data: st.DataObject, width: int) -> None:
+    """Any named runs are reported without an exception, and no line is longer than the terminal."""
+    compared = data.draw(st.lists(st.tuples(any_name, runs()), min_size=1, max_size=4))
+    text = rendered(across_report(compared, data.draw(any_name)), width, color_system=None)
+    assert all(cell_len(line) <= width for line in text.splitlines())
+
+
 @given(runs())
 @settings(max_examples=40)
 def test_json_has_the_documented_keys_and_the_whole_scenario(run: Run) -> None:
@@ -64,8 +74,9 @@ def test_json_has_the_documented_keys_and_the_whole_scenario(run: Run) -> None:
 
 def test_json_of_a_comparison_is_a_list_of_runs() -> None:
     """A comparison's JSON holds one object for each run, in order."""
-    values = json.loads(compare_json(storms()))
+    values = json.loads(compare_json((run.policy, run) for run in storms()))
     assert [run["policy"] for run in values["runs"]] == [run.policy for run in storms()]
+    assert [run["name"] for run in values["runs"]] == [run.policy for run in storms()]
 
 
 @pytest.mark.parametrize("width", [80, 120])

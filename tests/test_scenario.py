@@ -84,6 +84,18 @@ def test_garbage_toml_is_a_scenario_error(tmp_path_factory: pytest.TempPathFacto
         ("[hardware]\nprocessor = 'haswel'\n" + MINIMAL, "unknown processor 'haswel'; did you mean 'haswell'?"),
         ("[host]\nscheduler = 'cfs'\n" + MINIMAL, "unknown scheduler 'cfs'; did you mean 'cfs-5.6'?"),
         ("[kvm]\nple_window_max = 5\n" + MINIMAL, "kvm.ple_window_max: 5 is below ple_window=4096; use at least 4096"),
+        ("[kvm]\npause_filter_count = 99999\n" + MINIMAL, "kvm.pause_filter_count: 99999 is out of range"),
+        (
+            "[hardware]\nprocessor = 'zen2'\n[kvm]\npause_filter_count_max = 5\n" + MINIMAL,
+            "kvm.pause_filter_count_max: 5 is below pause_filter_count=3000; use at least 3000",
+        ),
+        ("[hardware]\nprocessor = 'zen2'\n[kvm]\nple_gap = 5\n" + MINIMAL, "counterpart is kvm.pause_filter_thresh"),
+        ("[hardware]\nvendor = 'via'\n" + MINIMAL, "hardware.vendor: unknown vendor 'via'; known are amd, intel"),
+        (
+            MINIMAL + 2 * "[[variant]]\nname = 'x'\nset = ['seed=1']\n",
+            "variant.1.name: 'x' is also the name of variant.0",
+        ),
+        (MINIMAL + "[[variant]]\nname = 'x'\nset = []\n", "variant.0.set: () changes nothing; use a list of"),
         (MINIMAL + "pinning = [0]\n", "vm.0.pinning: places 1 vCPUs, but vm.0.vcpus is 2"),
         (MINIMAL + "pinning = [0, 1]\n", "vm.0.pinning: there is no pCPU 1; use 0 to 0 or raise hardware.pcpus"),
         (MINIMAL + MINIMAL, "vm.1.name: 'a' is also the name of vm.0; use another"),

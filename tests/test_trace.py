@@ -30,7 +30,10 @@ PAYLOADS = {
         r"next_comm=(CPU \d+/KVM|swapper/\d+) next_pid=\d+ next_prio=120"
     ),
     "sched:sched_wakeup": r"comm=CPU \d+/KVM pid=\d+ prio=120 target_cpu=\d{3,}",
-    "kvm:kvm_apic_ipi": r"dst [0-9a-f]+ vec \d+ \(Fixed\|physical\|assert\|edge\|dst\)",
+    "kvm:kvm_apic_ipi": (
+        r"dst [0-9a-f]+ vec \d+ \((Fixed|LowPrio)\|(physical|logical)\|(assert|de-assert)\|edge\|"
+        r"(dst|self|all|all-but-self)\)"
+    ),
 }
 
 vcpus = st.integers(0, 7)
@@ -39,6 +42,11 @@ u32 = st.integers(0, 2**32 - 1)
 i64 = st.integers(-(2**63), 2**63 - 1)
 cycles = st.integers(0, 10**15)
 cpus = st.integers(0, 1023)
+icrs = st.builds(
+    lambda *bits: sum(bits),
+    st.integers(0, 255),
+    *(st.sampled_from((0, 1 << shift)) for shift in (8, 11, 14, 18, 19)),
+)
 reasons = st.sampled_from(list(events.EXIT_REASONS))
 any_event = st.one_of(
     st.tuples(
@@ -48,7 +56,7 @@ any_event = st.one_of(
     st.tuples(cycles, st.just(events.PLE_WINDOW), cpus, vcpus, u32, u32, st.just(0)),
     st.tuples(cycles, st.just(events.SCHED_SWITCH), cpus, tasks, tasks, tasks, st.integers(0, 3)),
     st.tuples(cycles, st.just(events.SCHED_WAKEUP), cpus, tasks, vcpus, cpus, st.just(0)),
-    st.tuples(cycles, st.just(events.APIC_IPI), cpus, vcpus, u32, st.integers(0, 255), st.just(0)),
+    st.tuples(cycles, st.just(events.APIC_IPI), cpus, vcpus, u32, st.integers(0, 255), icrs),
     st.tuples(cycles, st.just(events.YIELD_TO), cpus, vcpus, vcpus, st.sampled_from([1, 0, -3]), st.just(0)),
     st.tuples(cycles, st.just(events.PROBE), cpus, vcpus, st.integers(0, len(PROBES) - 1), i64, i64),
 )
@@ -88,6 +96,13 @@ def test_exit_line_is_the_talks(tmp_path: Path) -> None:
     assert line == (
         "CPU 2/KVM 2679 [006] 276.731784: kvm:kvm_exit: vcpu 2 reason PAUSE_INSTRUCTION rip 0xffffffffb72e29e3 info 0 0"
     )
+
+
+def test_exit_line_of_an_amd_host_has_its_names(tmp_path: Path) -> None:
+    """kvm_amd calls the same exits pause, hlt, msr and interrupt."""
+    exits = [(0, events.KVM_EXIT, 0, 0, reason, 16, 0) for reason in (40, 12, 32, 1)]
+    lines = traced(tmp_path, [exits], hardware=Hardware(pcpus=1, processor="zen4"))
+    assert [re.search(r"reason (\S+) rip 0x10", line)[1] for line in lines] == ["pause", "hlt", "msr", "interrupt"]
 
 
 def test_threads_of_each_vm_have_pids_of_their_own(tmp_path: Path) -> None:

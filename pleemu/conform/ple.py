@@ -12,14 +12,14 @@ import numpy as np
 from attrs import frozen
 
 from pleemu.conform.vectors import ConformError, Difference, Format, Results, Word, structure
-from pleemu.hardware.ple import arm, pause_exits
+from pleemu.hardware.pause import load_pause_controls, pause_exits
 from pleemu.hardware.records import CPU
 from pleemu.jit import callable_once
 
 _LENGTHS = {"E": 4, "P": 5, "X": 3}
 _BEFORE, _AFTER = 6, 2  # events shown around a difference
 
-_arm = callable_once(arm)
+_load = callable_once(load_pause_controls)
 _pause_exits = callable_once(pause_exits)
 
 
@@ -43,8 +43,8 @@ class LogicalProcessor:
 
     def enter(self, gap: int, window: int) -> None:
         """A VM entry with these values in force."""
-        self._cpu.ple_gap, self._cpu.ple_window = gap, window
-        _arm(self._cpu)
+        self._cpu.ple_gap = gap
+        _load(self._cpu, window)
 
     def exits(self, now: int, cpl: int) -> bool:
         """Whether a PAUSE at tick ``now`` causes a VM exit."""

@@ -1,29 +1,132 @@
-"""The same scenario under several policies."""
+"""The same scenario several times with one thing different: its policy, or any of its fields."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import product
+from typing import Any
 
+from attrs import frozen
+
+from pleemu.errors import ScenarioError
 from pleemu.machine.result import Run
 from pleemu.policy import POLICIES, Policy
-from pleemu.scenario import Scenario
+from pleemu.policy import policies as policies_named
+from pleemu.policy import policy as policy_named
+from pleemu.scenario import Scenario, with_fields
+
+_CASE_LIMIT = 1000
+
+
+@frozen
+class Case:
+    """One row of a comparison."""
+
+    name: str
+    scenario: Scenario
+    policy: Policy
+
+
+@frozen
+class Axis:
+    """A field by its dotted path and the values to try: text to be read, or values."""
+
+    path: str
+    values: tuple[Any, ...]
+
+
+@frozen
+class Comparison:
+    """The rows, and what they differ in: the head of their column."""
+
+    cases: tuple[Case, ...]
+    what: str
+    by_policy: bool = False  # nothing but the policy differs
+
+
+def cases_of(scenario: Scenario, policies: str | None = None, axes: Sequence[str | Axis] = ()) -> Comparison:
+    """Return what to compare: the axes that are given, or the scenario's own variants, or policies."""
+    chosen = policies_named(policies) if policies else ()
+    if axes:
+        parsed = [axis if isinstance(axis, Axis) else parse_axis(axis) for axis in axes]
+        return Comparison(across(scenario, parsed, chosen), ", ".join(axis.path for axis in parsed))
+    if scenario.variant and not chosen:
+        return Comparison(by_variant(scenario), "variant")
+    return Comparison(by_policy(scenario, chosen or POLICIES), "policy", by_policy=True)
+
+
+def parse_axis(given: str) -> Axis:
+    """Return the axis of ``FIELD=VALUE,VALUE,...``; a ``;`` in it separates values that have commas."""
+    path, equals, listed = given.partition("=")
+    values = tuple(value.strip() for value in listed.split(";" if ";" in listed else ","))
+    if not equals or not path or not all(values):
+        raise ScenarioError(
+            f"--across {given}: write --across FIELD=VALUE,VALUE, as in --across hardware.processor=haswell,zen4"
+        )
+    doubled = next((value for number, value in enumerate(values) if value in values[:number]), None)
+    if doubled is not None:
+        raise ScenarioError(f"--across {given}: {doubled} is named twice; name each value once")
+    return Axis(path, values)
+
+
+def by_policy(scenario: Scenario, policies: Iterable[Policy] = POLICIES) -> tuple[Case, ...]:
+    """Return one case for each policy."""
+    return tuple(Case(policy.name, scenario, policy) for policy in policies)
+
+
+def across(scenario: Scenario, axes: Sequence[Axis], policies: Sequence[Policy] = ()) -> tuple[Case, ...]:
+    """Return a case for each combination of values, under the scenario's own policy or under each of several."""
+    paths = [axis.path for axis in axes]
+    doubled = next((path for number, path in enumerate(paths) if path in paths[:number]), None)
+    if doubled is not None:
+        raise ScenarioError(f"--across {doubled} is given twice; list its values in one")
+    if "policy" in paths and policies:
+        raise ScenarioError("--across policy and --policies both choose policies; use one of them")
+    cases = []
+    for values in product(*(axis.values for axis in axes)):
+        chosen = with_fields(scenario, dict(zip(paths, values, strict=True)))
+        cases += _under(", ".join(map(str, values)), chosen, policies)
+        if len(cases) > _CASE_LIMIT:
+            raise ScenarioError(f"--across: more than {_CASE_LIMIT} combinations; use fewer values")
+    return tuple(cases)
+
+
+def by_variant(scenario: Scenario) -> tuple[Case, ...]:
+    """Return the variants that the scenario itself lists."""
+    cases = []
+    for number, variant in enumerate(scenario.variant):
+        fields = {path.strip(): value.strip() for path, _, value in (one.partition("=") for one in variant.set)}
+        try:
+            chosen = with_fields(scenario, fields)
+        except ScenarioError as error:
+            raise ScenarioError(f"variant.{number} ({variant.name}): {error}") from None
+        cases += _under(variant.name, chosen, ())
+    return tuple(cases)
 
 
 def compare(
-    scenario: Scenario,
-    policies: Iterable[Policy] = POLICIES,
-    *,
-    progress: Callable[[Policy, int, int], None] | None = None,
-) -> tuple[Run, ...]:
-    """Run a scenario under each policy in turn; ``progress`` gets the policy, done_ns and total_ns."""
+    cases: Iterable[Case], *, progress: Callable[[Case, int, int], None] | None = None
+) -> tuple[tuple[str, Run], ...]:
+    """Run each case in turn and return it with its name; ``progress`` gets the case, done_ns and total_ns."""
     from pleemu.machine.run import load_programs, simulate  # here, because it brings the compiler
 
-    def progress_of(policy: Policy) -> Callable[[int, int], None] | None:
+    def progress_of(case: Case) -> Callable[[int, int], None] | None:
         if progress is None:
             return None
-        return lambda done_ns, total_ns: progress(policy, done_ns, total_ns)
+        return lambda done_ns, total_ns: progress(case, done_ns, total_ns)
 
-    programs = load_programs(scenario)
-    return tuple(
-        simulate(scenario, policy=policy, progress=progress_of(policy), programs=programs) for policy in policies
-    )
+    programs: dict[Any, Any] = {}
+    runs = []
+    for case in cases:
+        if any(case.scenario.program_of(vm) not in programs for vm in case.scenario.vm):
+            programs |= load_programs(case.scenario)
+        run = simulate(case.scenario, policy=case.policy, progress=progress_of(case), programs=programs)
+        runs.append((case.name, run))
+    return tuple(runs)
+
+
+def _under(name: str, scenario: Scenario, policies: Sequence[Policy]) -> list[Case]:
+    if not policies:
+        return [Case(name, scenario, policy_named(scenario.policy))]
+    several = len(policies) > 1
+    return [Case(f"{name}, {policy.name}" if several else name, scenario, policy) for policy in policies]

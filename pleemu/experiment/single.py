@@ -23,7 +23,8 @@ def run_once(
     programs = load_programs(scenario)
     if trace is None:
         return simulate(scenario, policy=policy, progress=progress, programs=programs)
-    for source in (*programs, scenario.folder / "scenario.toml"):
+    sources = (path for program in programs for path in program.paths)
+    for source in (*sources, scenario.folder / "scenario.toml"):
         if trace.exists() and source.exists() and trace.samefile(source):
             raise ScenarioError(f"{trace}: the trace would overwrite what is to be run; name another file")
     with perf_script(scenario, trace) as sink:

@@ -14,20 +14,34 @@ if TYPE_CHECKING:
 
 __all__ = ["load"]
 
+_BINARY = (b"\x7fELF", b"!<arch>\n", b"!<thin>\n")
 
-def load(path: Path) -> Image:
-    """Read the guest at ``path``: assembly source, or an ELF object that a compiler made.
 
-    :raises pleemu.errors.GuestError: if it cannot be read, assembled, linked or decoded.
+def load(*paths: Path, cc: str = "auto", cflags: str = "") -> Image:
+    """Read the guest that ``paths`` make together.
+
+    A path is assembly source, C source (``.c``, for the compiler ``cc`` with ``cflags``), an ELF object, an
+    archive of objects, or, alone, a static executable.
+
+    :raises pleemu.errors.GuestError: if it cannot be read, compiled, assembled, linked or decoded.
     """
-    from pleemu.guest.assemble import assemble
-    from pleemu.guest.source import read_bytes
-
-    path = Path(path)
-    content = read_bytes(path)
-    is_object = content.startswith(b"\x7fELF")
-    data = content if is_object else assemble(path)
+    paths = tuple(Path(path) for path in paths)
+    contents = [_content(path, cc, cflags) for path in paths]
 
     from pleemu.guest.build import build
 
-    return build([data], source=path)
+    return build(contents, source=paths[0], sources=paths)
+
+
+def _content(path: Path, cc: str, cflags: str) -> bytes:
+    from pleemu.guest.assemble import assemble
+    from pleemu.guest.source import read_bytes
+
+    content = read_bytes(path)
+    if content.startswith(_BINARY):
+        return content
+    if path.suffix == ".c":
+        from pleemu.guest.compile import compile_c
+
+        return compile_c(path, cc=cc, cflags=cflags)
+    return assemble(path)

@@ -1,4 +1,4 @@
-"""Objects → Image: link, decode, then what the guest says about itself."""
+"""Objects or an executable → Image: link, decode, then what the guest says about itself."""
 
 from __future__ import annotations
 
@@ -6,21 +6,34 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pleemu.errors import GuestError
+from pleemu.guest.archive import is_archive, needed_members, undefined
 from pleemu.guest.decode import decode
+from pleemu.guest.elf import read_object
+from pleemu.guest.executable import load_executable
 from pleemu.guest.image import Image
 from pleemu.guest.link import BASE, link
 from pleemu.guest.linked import Linked
 from pleemu.guest.probes import apply_probes
+from pleemu.guest.source import LIBRARY
+from pleemu.guest.sweep import decode_executable
 from pleemu.guest.vectors import read_vectors
 
 ENTRY = "guest_main"
 
+# What compilers call on their own, and the assembly that defines it.
+COMPILERS_CALL = ("memcpy", "memmove", "memset", "memcmp", "bcmp", "strlen", "__popcountdi2")
+FREESTANDING = LIBRARY / "freestanding.S"
 
-def build(objects: Sequence[bytes], *, source: Path, base: int = BASE) -> Image:
-    """Make the image of ``objects``; ``source`` is the path that messages name."""
-    linked = link(objects, source=source, base=base)
+
+def build(contents: Sequence[bytes], *, source: Path, sources: Sequence[Path] = (), base: int = BASE) -> Image:
+    """Make the image of ELF files and archives.
+
+    ``source`` is the path that messages about the whole name, ``sources`` those of the contents.
+    """
+    linked = _link(contents, source, sources or [source] * len(contents), base)
+    base = linked.base
     entry = _entry(linked)
-    decoded = decode(linked)
+    decoded = decode_executable(linked) if linked.is_executable else decode(linked)
     apply_probes(linked, decoded)
     return Image(
         name=source.stem,
@@ -37,7 +50,26 @@ def build(objects: Sequence[bytes], *, source: Path, base: int = BASE) -> Image:
     )
 
 
+def _link(contents: Sequence[bytes], source: Path, sources: Sequence[Path], base: int) -> Linked:
+    named = list(zip(contents, sources, strict=True))
+    objects = [read_object(content, name) for content, name in named if not is_archive(content)]
+    executable = next((one for one in objects if one.is_executable), None)
+    if executable is not None:
+        if len(contents) > 1:
+            raise GuestError(f"{executable.source}: is linked already; run it alone, or give its objects instead")
+        return load_executable(executable)
+    archives = [(content, name) for content, name in named if is_archive(content)]
+    objects += needed_members(archives, objects, ENTRY)
+    if not undefined(objects).isdisjoint(COMPILERS_CALL):
+        from pleemu.guest.assemble import assemble  # which imports this module
+
+        objects.append(read_object(assemble(FREESTANDING), FREESTANDING))
+    return link(objects, source=source, base=base)
+
+
 def _entry(linked: Linked) -> int:
+    if linked.entry is not None:
+        return linked.entry
     symbol = linked.symbols.find(ENTRY)
     if symbol is None:
         raise GuestError(

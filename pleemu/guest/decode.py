@@ -12,7 +12,7 @@ from itertools import pairwise
 import attrs
 import numpy as np
 import numpy.typing as npt
-from iced_x86 import ConstantOffsets, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic
+from iced_x86 import ConstantOffsets, Decoder, DecoderOptions, Instruction, Mnemonic
 
 from pleemu.errors import GuestError
 from pleemu.guest.link import EXIT_STUB, PROBLEMS_SHOWN
@@ -34,8 +34,14 @@ class Decoded:
 
 def decode(linked: Linked) -> Decoded:
     """Decode everything that is reachable; the exit stub is the first instruction."""
-    traversal = _Traversal(linked)
+    traversal = Traversal(linked)
     traversal.run()
+    return tabulate(traversal)
+
+
+def tabulate(traversal: Traversal) -> Decoded:
+    """Return what was found as a table, or raise what is wrong with it."""
+    linked = traversal.linked
     addresses = sorted(traversal.found)
     traversal.check_overlaps(addresses)
     traversal.raise_problems()
@@ -53,7 +59,7 @@ def decode(linked: Linked) -> Decoded:
     return Decoded(table, index_of)
 
 
-class _Traversal:
+class Traversal:
     """Reachable instructions by address, and what is wrong with them."""
 
     def __init__(self, linked: Linked) -> None:
@@ -75,6 +81,10 @@ class _Traversal:
             "length": 1,
             "address": self.linked.base - (1 << 64 if self.linked.base >> 63 else 0),
         }
+        self.follow()
+
+    def follow(self) -> None:
+        """Visit what waits to be visited, and where it leads."""
         while self.work:
             address = self.work.pop()
             while address not in self.found and address not in self.problems:
@@ -100,11 +110,7 @@ class _Traversal:
         except UnsupportedError as reason:
             self._problem(address, text_of(instruction, linked.name_of), str(reason))
             return instruction.next_ip
-        if instruction.flow_control in (
-            FlowControl.UNCONDITIONAL_BRANCH,
-            FlowControl.CONDITIONAL_BRANCH,
-            FlowControl.CALL,
-        ):
+        if form.roles == ("branch",):
             record["branch"] = target = instruction.near_branch_target
             if not len(EXIT_STUB) <= target - linked.base < linked.code_size and target != linked.base:
                 self._problem(address, text_of(instruction, linked.name_of), "its target is outside of the code")

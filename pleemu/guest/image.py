@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import struct
 from pathlib import Path
 
 import attrs
@@ -26,6 +28,12 @@ class Image:
     entry: int  # index of guest_main
     vectors: npt.NDArray[np.int32]  # 256 indexes of handlers, -1 where there is none
     linked: Linked = attrs.field(repr=False)
+
+    @property
+    def digest(self) -> str:
+        """What tells this guest from any other: a digest of where it lies, what it holds and where it begins."""
+        place = struct.pack("<QQQQ", self.base, self.readonly_size, self.code_size, self.entry)
+        return hashlib.sha256(place + self.memory.tobytes()).hexdigest()[:16]
 
     @property
     def symbols(self) -> list[tuple[str, int]]:

@@ -22,9 +22,9 @@ import numpy.typing as npt
 from elftools.elf.constants import SH_FLAGS
 
 from pleemu.errors import GuestError, nearest
-from pleemu.guest.elf import ObjectFile, ObjectSymbol, Relocation, Section, read_object
+from pleemu.guest.elf import ObjectFile, ObjectSymbol, Relocation, Section
 from pleemu.guest.lines import LineTable, read_lines_of
-from pleemu.guest.linked import Linked, place
+from pleemu.guest.linked import Linked, Notes, place
 from pleemu.guest.relocate import ABSOLUTE, RELATIVE, apply
 from pleemu.guest.symbols import Symbol, SymbolTable
 
@@ -50,9 +50,9 @@ _REFUSED = {
 }
 
 
-def link(contents: Sequence[bytes], *, source: Path, base: int = BASE) -> Linked:
+def link(objects: Sequence[ObjectFile], *, source: Path, base: int = BASE) -> Linked:
     """Link relocatable objects, the first with its sections first."""
-    return _Linker([read_object(content, source) for content in contents], source, base).link()
+    return _Linker(list(objects), source, base).link()
 
 
 class _Linker:
@@ -81,12 +81,12 @@ class _Linker:
             readonly_size=self.readonly_size,
             code_size=self.code_size,
             symbols=SymbolTable.of(self._named()),
-            values=self._values(),
             lines=self.lines,
             code_pointers=frozenset(self.code_pointers),
             code_fields=self.code_fields,
-            notes=[bytes(section.data) for section in self._sections() if section.name == NOTES_SECTION],
+            notes=list(self._notes()),
             vectors=[section for section in self._sections() if section.name == VECTORS_SECTION],
+            producers=producers_of(self.objects),
         )
 
     def _sections(self) -> Iterator[Section]:
@@ -108,7 +108,7 @@ class _Linker:
                     continue
                 new, old = (0 if s.place == "SHN_COMMON" else rank.get(s.binding, 2) for s in (symbol, known))
                 if new == old == 2:
-                    raise GuestError(f"{self.source}: symbol {symbol.name!r} is defined twice")
+                    raise GuestError(f"{linked.source}: symbol {symbol.name!r} is defined twice")
                 if new > old or (new == old == 0 and symbol.size > known.size):
                     self.globals[symbol.name] = symbol
         if any(
@@ -128,8 +128,15 @@ class _Linker:
             return
         known = {s.name for o in self.objects for s in o.symbols if s.name and s.place != "SHN_UNDEF"}
         known -= {s.name for o in self.objects for s in o.symbols if s.type in ("STT_FILE", "STT_SECTION")}
-        lines = [f"{self.source}: undefined symbol {name!r}{nearest(name, known)}" for name in missing]
+        lines = [f"{self._user_of(name)}: undefined symbol {name!r}{nearest(name, known)}" for name in missing]
         raise GuestError("\n".join(lines[:PROBLEMS_SHOWN]))
+
+    def _user_of(self, name: str) -> Path:
+        """Return the source of the first object that needs a symbol."""
+        for linked in self.objects:
+            if any(r.symbol.name == name for section in linked.sections for r in section.relocations):
+                return linked.source
+        return self.source
 
     def _address(self, symbol: ObjectSymbol) -> int:
         """Return S of a relocation's symbol."""
@@ -145,8 +152,9 @@ class _Linker:
     # Layout.
 
     def _layout(self) -> None:
-        for section in self._sections():
-            self._check(section)
+        for linked in self.objects:
+            for section in linked.sections:
+                self._check(section, linked.source)
         loaded = [section for section in self._sections() if section.is_loaded]
         code = [s for s in loaded if s.is_code]
         readonly = [s for s in loaded if not s.is_code and not s.is_writable]
@@ -172,8 +180,8 @@ class _Linker:
             if section.name in (NOTES_SECTION, VECTORS_SECTION):
                 section.address, side = side, side + section.size
 
-    def _check(self, section: Section) -> None:
-        name = f"{self.source}: section {section.name}"
+    def _check(self, section: Section, source: Path) -> None:
+        name = f"{source}: section {section.name}"
         if section.name in (NOTES_SECTION, VECTORS_SECTION, ".eh_frame") or section.type == "SHT_NOTE":
             section.flags &= ~SH_FLAGS.SHF_ALLOC
         if not section.is_loaded:
@@ -271,13 +279,25 @@ class _Linker:
                         is_object=symbol.type == "STT_OBJECT",
                     )
 
-    def _values(self) -> dict[str, int]:
-        values: dict[str, int] = {}
+    def _notes(self) -> Iterator[Notes]:
+        """Yield each object's notes: a local name means the object's own symbol."""
         for linked in self.objects:
-            for symbol in linked.symbols:
-                if symbol.name and symbol.place != "SHN_UNDEF" and symbol.type not in ("STT_SECTION", "STT_FILE"):
-                    values.setdefault(symbol.name, self._address(symbol))
-        return values
+            found = [bytes(section.data) for section in linked.sections if section.name == NOTES_SECTION]
+            if found:
+                symbols = [*self.globals.values(), *linked.symbols]
+                values = {
+                    symbol.name: self._address(symbol)
+                    for symbol in symbols
+                    if symbol.name and symbol.place != "SHN_UNDEF" and symbol.type not in ("STT_SECTION", "STT_FILE")
+                }
+                yield from (Notes(data, values) for data in found)
+
+
+def producers_of(objects: Sequence[ObjectFile]) -> tuple[str, ...]:
+    """Return the compilers that made the objects, as they name themselves in .comment."""
+    comments = (bytes(section.data) for o in objects for section in o.sections if section.name == ".comment")
+    names = (name.decode(errors="replace").strip() for comment in comments for name in comment.split(b"\0"))
+    return tuple(dict.fromkeys("".join(letter for letter in name if letter.isprintable()) for name in names if name))
 
 
 def _align(address: int, alignment: int) -> int:

@@ -14,6 +14,14 @@ from pleemu.guest.symbols import SymbolTable
 
 
 @attrs.frozen(eq=False)
+class Notes:
+    """The probe notes of one object, and the values that the names in its operands have."""
+
+    data: bytes
+    values: dict[str, int]  # every named value that the object sees, .set constants too
+
+
+@attrs.frozen(eq=False)
 class Linked:
     """A linked guest before it is decoded."""
 
@@ -23,16 +31,24 @@ class Linked:
     readonly_size: int
     code_size: int
     symbols: SymbolTable
-    values: dict[str, int]  # every named value, .set constants too: what a probe operand may name
     lines: LineTable
     code_pointers: frozenset[int]  # addresses of code that data holds: jump tables, function pointers
     code_fields: dict[int, int]  # field in an instruction -> address of code that it holds
-    notes: list[bytes]
+    notes: list[Notes]
     vectors: list[Section]
+    producers: tuple[str, ...] = ()  # the compilers, as they name themselves in .comment
+    code_start: int = 0  # bytes from base to where code begins, behind the exit stub
+    entry: int | None = None  # of an executable; an object begins at its symbol guest_main
+
+    @property
+    def is_executable(self) -> bool:
+        """Whether another linker made it: then its relocations are gone."""
+        return self.entry is not None
 
     def is_code(self, address: int) -> bool:
         """Whether ``address`` is inside the executable part."""
-        return 0 <= address - self.base < self.code_size
+        offset = address - self.base
+        return self.code_start <= offset < self.code_size or offset == 0
 
     def name_of(self, address: int) -> str:
         """Return ``address`` as ``acquire+0x12``, or in hexadecimal where nothing names it."""

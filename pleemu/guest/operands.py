@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
-from iced_x86 import Code, Instruction, MemorySizeExt, OpKind, Register
+from iced_x86 import Code, Instruction, MemorySizeExt, Mnemonic, OpKind, Register
 
-from pleemu.guest.subset import BY_OPERANDS, INDIRECT, SUBSET, Form
+from pleemu.guest.subset import BY_OPERANDS, CR8_READ, CR8_WRITE, INDIRECT, SUBSET, Form
 from pleemu.hardware import isa
 
 # Operand kind, size in bytes, iced's first register of that size, and how many follow in encoding order.
@@ -85,6 +85,8 @@ def form_of(instruction: Instruction) -> Form:
         if mnemonic not in INDIRECT or instruction.is_call_far_indirect or instruction.is_jmp_far_indirect:
             raise UnsupportedError("it is outside the instruction subset")
         form = INDIRECT[mnemonic]
+    elif mnemonic == Mnemonic.MOV and Register.CR8 in (instruction.op0_register, instruction.op1_register):
+        form = CR8_WRITE if instruction.op0_register == Register.CR8 else CR8_READ
     return form
 
 
@@ -159,6 +161,8 @@ def _operand(instruction: Instruction, position: int, op: int) -> Operand:
     kind = instruction.op_kind(position)
     if kind == OpKind.REGISTER:
         register = instruction.op_register(position)
+        if op in (isa.OP_CR8_READ, isa.OP_CR8_WRITE) and register not in REGISTERS:
+            return Operand(isa.NONE, 8)  # CR8 itself
         _require(register in REGISTERS, "it uses a register that guests do not have")
         register_kind, number, size = REGISTERS[register]
         return Operand(register_kind, size, number)

@@ -17,7 +17,7 @@ import attrs
 from pleemu.errors import GuestError, nearest
 from pleemu.guest.decode import Decoded
 from pleemu.guest.link import NOTES_SECTION
-from pleemu.guest.linked import Linked
+from pleemu.guest.linked import Linked, Notes
 from pleemu.guest.operands import REGISTERS_BY_NAME, Record, signed
 from pleemu.hardware import isa
 
@@ -38,6 +38,7 @@ class Note:
     provider: str
     name: str
     arguments: str
+    values: dict[str, int] = attrs.field(factory=dict)  # of the names in the arguments
 
 
 def apply_probes(linked: Linked, decoded: Decoded) -> None:
@@ -56,15 +57,15 @@ def apply_probes(linked: Linked, decoded: Decoded) -> None:
 
 def read_notes(linked: Linked) -> Iterator[Note]:
     """Yield the stapsdt notes of a linked guest."""
-    for data in linked.notes:
+    for notes in linked.notes:
         try:
-            yield from _parse(data)
+            yield from _parse(notes)
         except (struct.error, ValueError) as error:
             raise GuestError(f"{linked.source}: section {NOTES_SECTION} is broken: {error}") from error
 
 
-def _parse(data: bytes) -> Iterator[Note]:
-    offset = 0
+def _parse(notes: Notes) -> Iterator[Note]:
+    data, offset = notes.data, 0
     while offset < len(data):
         name_size, size, kind = struct.unpack_from("<III", data, offset)
         start = offset + 12 + (name_size + 3) // 4 * 4
@@ -74,7 +75,7 @@ def _parse(data: bytes) -> Iterator[Note]:
             continue
         address, _, _ = struct.unpack_from("<QQQ", description)
         provider, name, arguments, *_ = description[24:].decode().split("\0")
-        yield Note(address, provider, name, arguments)
+        yield Note(address, provider, name, arguments, notes.values)
 
 
 def _apply(note: Note, linked: Linked, decoded: Decoded) -> None:
@@ -91,11 +92,11 @@ def _apply(note: Note, linked: Linked, decoded: Decoded) -> None:
         raise ValueError(f"the instruction at {linked.name_of(note.address)} is not a nop")
     record["op"] = isa.OP_PROBE
     record["probe"] = isa.PROBES.index(note.name)
-    for field, value in _operand(note, linked.values).items():
+    for field, value in _operand(note).items():
         record[field] = value
 
 
-def _operand(note: Note, values: dict[str, int]) -> Record:
+def _operand(note: Note) -> Record:
     """Return the fields of the probe's operand; `condition` is 1 where it is signed."""
     # Spaces occur inside a memory operand too, so arguments are split where one begins.
     arguments = re.split(r"\s+(?=-?[1248]f?@)", note.arguments.strip()) if note.arguments.strip() else []
@@ -110,7 +111,7 @@ def _operand(note: Note, values: dict[str, int]) -> Record:
         raise ValueError(f"cannot read argument {arguments[0]!r}; expected SIZE@OPERAND such as 8@%rdi or 8@$100")
     size = int(match[1])
     fields = {"width": abs(size), "src_width": abs(size), "condition": int(size < 0)}
-    return fields | parse_operand(match[2], abs(size), values)
+    return fields | parse_operand(match[2], abs(size), note.values)
 
 
 def parse_operand(text: str, size: int, values: dict[str, int]) -> Record:

@@ -159,13 +159,15 @@ SUBSET: dict[int, Form] = {
     Mnemonic.CLI: Form(isa.OP_CLI),
     Mnemonic.STI: Form(isa.OP_STI),
     Mnemonic.IRETQ: Form(isa.OP_IRETQ, cost_class=isa.COST_IRET, falls_through=False),
+    Mnemonic.SYSCALL: Form(isa.OP_SYSCALL, cost_class=isa.COST_IRET),
+    Mnemonic.SYSRETQ: Form(isa.OP_SYSRET, cost_class=isa.COST_IRET, falls_through=False),
     Mnemonic.WRMSR: Form(isa.OP_WRMSR),
     Mnemonic.RDMSR: Form(isa.OP_RDMSR),
     Mnemonic.RDTSC: Form(isa.OP_RDTSC, cost_class=isa.COST_RDTSC),
     Mnemonic.RDTSCP: Form(isa.OP_RDTSCP, cost_class=isa.COST_RDTSC),
     Mnemonic.CPUID: Form(isa.OP_CPUID),
     Mnemonic.INVLPG: Form(isa.OP_INVLPG),
-    Mnemonic.MFENCE: Form(isa.OP_FENCE, cost_class=isa.COST_FENCE),
+    Mnemonic.MFENCE: Form(isa.OP_MFENCE, cost_class=isa.COST_FENCE),
     Mnemonic.LFENCE: Form(isa.OP_FENCE, cost_class=isa.COST_FENCE),
     Mnemonic.SFENCE: Form(isa.OP_FENCE, cost_class=isa.COST_FENCE),
     Mnemonic.NOP: Form(isa.OP_NOP),  # every length; its operand is ignored
@@ -193,3 +195,7 @@ BY_OPERANDS = {
     (Mnemonic.IMUL, 1): Form(isa.OP_IMUL_WIDE, ("src",)),
     (Mnemonic.IMUL, 3): Form(isa.OP_IMUL_CONSTANT, (*_BOTH, "factor")),
 }
+
+# MOV with CR8, the task priority; there are no other control registers.
+CR8_READ = Form(isa.OP_CR8_READ, _BOTH)
+CR8_WRITE = Form(isa.OP_CR8_WRITE, _BOTH)

@@ -11,11 +11,14 @@ from pleemu.hardware import flags
 from pleemu.hardware import isa as OP
 from pleemu.hardware.alu import add, arithmetic, bit_operation, compare, multiply, read_register, shift, write_register
 from pleemu.hardware.bits import look
+from pleemu.hardware.cache import may_read, may_write
 from pleemu.hardware.clock import cycles_to_tsc
 from pleemu.hardware.interrupts import set_fault
 from pleemu.hardware.isa import IMMEDIATE, MEMORY, NONE, PROBE_WORK, RAX, RBP, RBX, RCX, RDX, REGISTER, RSP
 from pleemu.hardware.memory import load, mask_of, readable, sign_extend, store
-from pleemu.hardware.ple import pause_exits
+from pleemu.hardware.msr import move_cr8, read_msr, write_msr
+from pleemu.hardware.pause import pause_exits
+from pleemu.hardware.protection import is_protected
 from pleemu.hardware.records import (
     FAULT_ALIGNMENT,
     FAULT_DIVIDE,
@@ -27,7 +30,9 @@ from pleemu.hardware.records import (
     FAULT_WRITE,
 )
 from pleemu.hardware.rotate import double_shift, rotate
+from pleemu.hardware.store_buffer import commit, fetch, put, take
 from pleemu.hardware.string import FAULTY, MORE, string_element
+from pleemu.hardware.syscall import syscall, sysret
 from pleemu.hardware.system import (
     counter_branches,
     exchange_pair,
@@ -35,25 +40,25 @@ from pleemu.hardware.system import (
     pop,
     pop_flags,
     push,
-    read_msr,
     step_work,
     table_index,
-    write_msr,
 )
-from pleemu.hardware.why import CPUID_EXIT, ENDED, FAULTED, HLT_EXIT, PAUSE_EXIT, PROBED, STOPPED, WINDOW
+from pleemu.hardware.why import CPUID_EXIT, CR8_EXIT, ENDED, FAULTED, HLT_EXIT, PAUSE_EXIT, PROBED, STOPPED, WINDOW
 from pleemu.hardware.wide import divide, multiply_wide
 from pleemu.jit import compiled
 
 
 @compiled
-def execute(m, v, now, ordered_until, free_until):
-    """Run vCPU ``v`` from cycle ``now``; return (why it stopped, the cycle it has reached)."""
+def execute(m, p, v, now, ordered_until, free_until):
+    """Run vCPU ``v`` on pCPU ``p`` from cycle ``now``; return (why it stopped, the cycle it has reached)."""
     cpu = m.cpu[v]
+    pcpu = m.pcpu[p]
     space = m.space[cpu.space]
     registers = cpu.registers
     memory = m.memory
+    holders, word, bit = m.holders, pcpu.word, pcpu.bit
     code = m.code
-    first_word = space.first_word
+    first_byte = space.first_word * 8
     pc = cpu.pc
     executed = 0
     status = STOPPED
@@ -77,7 +82,17 @@ def execute(m, v, now, ordered_until, free_until):
                     set_fault(m.fault[0], FAULT_READ, v, pc, address, i.width, now)
                     status = FAULTED
                     break
-                registers[i.dst] = load(memory, first_word, offset, i.width)
+                byte = first_byte + offset
+                if pcpu.buffered == 0 and may_read(holders, word, bit, byte, i.width):
+                    registers[i.dst] = load(memory, 0, byte, i.width)
+                else:
+                    if pcpu.commit_at <= now:
+                        commit(m, p, now)
+                    value, when = fetch(m, p, byte, i.width, now)
+                    if when > now:
+                        now = when
+                        break
+                    registers[i.dst] = value
             elif quick >= OP.QUICK_ALU:
                 op = i.op
                 b = registers[i.src] if quick == OP.QUICK_ALU else i.immediate
@@ -98,34 +113,54 @@ def execute(m, v, now, ordered_until, free_until):
             executed += 1
             continue
 
-        if i.ordered == 1 and now >= ordered_until:
-            break
+        if i.ordered == 1:
+            if now >= ordered_until:
+                break
+            if pcpu.commit_at <= now:
+                commit(m, p, now)
+            if pcpu.buffered > 0 and (i.drains == 1 or (i.stores == 1 and pcpu.buffered >= m.timing[0].store_buffer)):
+                now = pcpu.commit_at
+                break
         op = i.op
         size = i.width
 
-        # The memory operand is checked once, before anything changes.
-        offset = 0
+        # The memory operand is checked once and is there before anything changes.
+        byte = 0
+        loaded = 0
         if i.access_size != 0:
             address = registers[i.base_register] + registers[i.index_register] * i.scale + i.displacement
             if i.bit_string == 1:
                 address += (sign_extend(registers[i.src], size) // (size * 8)) * size
             offset = readable(space, address, i.access_size)
-            if offset < 0 or (i.writes == 1 and offset < space.readonly_size):
+            if offset < 0 or (
+                i.writes == 1 and offset < space.readonly_size and is_protected(m, space, offset, i.access_size)
+            ):
                 kind = FAULT_READ if i.writes == 0 else FAULT_WRITE if offset < 0 else FAULT_READONLY
                 set_fault(m.fault[0], kind, v, pc, address, i.access_size, now)
                 status = FAULTED
                 break
+            byte = first_byte + offset
+            if i.locked == 1:
+                when = take(m, p, byte, i.access_size, now)
+                if when > now:
+                    now = when
+                    break
+                loaded = load(memory, 0, byte, size)
+            elif i.reads == 1:
+                loaded, when = fetch(m, p, byte, i.access_size, now)
+                if when > now:
+                    now = when
+                    break
 
         # The two operands.
         a = 0
         b = 0
         if i.dst_kind == MEMORY:
-            if i.reads == 1:
-                a = load(memory, first_word, offset, size)
+            a = loaded
         elif i.dst_kind != NONE:
             a = read_register(registers, i.dst_kind, i.dst)
         if i.src_kind == MEMORY:
-            b = load(memory, first_word, offset, i.src_width)
+            b = loaded
         elif i.src_kind == IMMEDIATE:
             b = i.immediate
         elif i.src_kind != NONE:
@@ -150,7 +185,7 @@ def execute(m, v, now, ordered_until, free_until):
                 break
         elif op == OP.OP_JMP:
             following = i.target
-        elif op == OP.OP_NOP or op == OP.OP_FENCE:
+        elif op == OP.OP_NOP or op == OP.OP_FENCE or op == OP.OP_MFENCE:
             pass
         elif op == OP.OP_MOVZX:
             result = b & mask_of(i.src_width)
@@ -175,7 +210,7 @@ def execute(m, v, now, ordered_until, free_until):
             write = True
         elif op == OP.OP_XCHG:
             if i.src_kind == MEMORY:
-                store(memory, first_word, offset, size, a)
+                store(memory, 0, byte, size, a)
             else:
                 write_register(registers, i.src_kind, i.src, size, a)
             result = b
@@ -193,8 +228,8 @@ def execute(m, v, now, ordered_until, free_until):
                 set_fault(m.fault[0], FAULT_ALIGNMENT, v, pc, address, 16, now)
                 status = FAULTED
                 break
-            if exchange_pair(cpu, a, load(memory, first_word, offset + size, size), size):
-                store(memory, first_word, offset + size, size, registers[RCX])
+            if exchange_pair(cpu, a, load(memory, 0, byte + size, size), size):
+                store(memory, 0, byte + size, size, registers[RCX])
                 result = registers[RBX]
                 write = True
         elif op == OP.OP_XADD:
@@ -233,39 +268,51 @@ def execute(m, v, now, ordered_until, free_until):
                 result = b
             write = True  # a 4-byte register loses its upper half either way
         elif op == OP.OP_PUSH:
-            if not push(m, v, pc, b, size, now):
+            if not push(m, p, v, pc, b, size, now):
                 status = FAULTED
                 break
         elif op == OP.OP_POP or op == OP.OP_LEAVE:
-            if not pop(m, v, pc, registers[RSP] if op == OP.OP_POP else registers[RBP], size, now):
-                status = FAULTED
+            when = pop(m, p, v, pc, registers[RSP] if op == OP.OP_POP else registers[RBP], size, now)
+            if when != now:
+                if when < 0:
+                    status = FAULTED
+                else:
+                    now = when
                 break
             result = cpu.popped
             write = True
         elif op == OP.OP_PUSHFQ:
-            if not push(m, v, pc, flags.rflags(cpu), 8, now):
+            if not push(m, p, v, pc, flags.rflags(cpu), 8, now):
                 status = FAULTED
                 break
         elif op == OP.OP_POPFQ:
-            if not pop_flags(m, v, pc, now):
-                status = FAULTED
+            when = pop_flags(m, p, v, pc, now)
+            if when != now:
+                if when < 0:
+                    status = FAULTED
+                else:
+                    now = when
                 break
             status = WINDOW
         elif op == OP.OP_CALL:
             following = i.target
-            if not push(m, v, pc, i.address + i.length, 8, now):
+            if not push(m, p, v, pc, i.address + i.length, 8, now):
                 status = FAULTED
                 break
         elif op == OP.OP_CALL_INDIRECT:
             following = table_index(m, v, pc, b, now)
-            if following < 0 or not push(m, v, pc, i.address + i.length, 8, now):
+            if following < 0 or not push(m, p, v, pc, i.address + i.length, 8, now):
                 status = FAULTED
                 break
         elif op == OP.OP_JMP_INDIRECT:
             following = table_index(m, v, pc, b, now)
         elif op == OP.OP_RET:
-            if not pop(m, v, pc, registers[RSP], 8, now):
-                status = FAULTED
+            when = pop(m, p, v, pc, registers[RSP], 8, now)
+            if when != now:
+                if when < 0:
+                    status = FAULTED
+                else:
+                    now = when
                 break
             registers[RSP] += i.immediate
             following = table_index(m, v, pc, cpu.popped, now)
@@ -273,9 +320,12 @@ def execute(m, v, now, ordered_until, free_until):
             if counter_branches(cpu, op, size, i.condition):
                 following = i.target
         elif OP.OP_MOVS <= op <= OP.OP_CMPS:
-            element = string_element(m, v, pc, now)
+            element, when = string_element(m, p, v, pc, now)
             if element == FAULTY:
                 status = FAULTED
+                break
+            if when > now:
+                now = when
                 break
             if element == MORE:
                 following = pc
@@ -303,6 +353,8 @@ def execute(m, v, now, ordered_until, free_until):
         elif op == OP.OP_CPUID:
             status = CPUID_EXIT
             break
+        elif op == OP.OP_SYSCALL:
+            following = syscall(m, v, pc, now)
         elif op == OP.OP_END:
             status = ENDED
             break
@@ -330,12 +382,23 @@ def execute(m, v, now, ordered_until, free_until):
             if status != WINDOW:
                 break
         elif op == OP.OP_RDMSR:
-            if not read_msr(m, v, pc, now):
-                status = FAULTED
+            status = read_msr(m, v, pc, now)
+            if status != STOPPED:
                 break
         elif op == OP.OP_IRETQ:
             following = iretq(m, v, pc, now)
             if following < 0:
+                status = FAULTED
+                break
+            status = WINDOW
+        elif op == OP.OP_SYSRET:
+            following = sysret(m, v, pc, now)
+            status = WINDOW
+        elif op == OP.OP_CR8_READ or op == OP.OP_CR8_WRITE:
+            if cpu.apicv == 0:
+                status = CR8_EXIT
+                break
+            if not move_cr8(m, v, pc, now):
                 status = FAULTED
                 break
             status = WINDOW
@@ -347,7 +410,10 @@ def execute(m, v, now, ordered_until, free_until):
             break
         if write:
             if i.dst_kind == MEMORY:
-                store(memory, first_word, offset, size, result)
+                if i.locked == 1 or (pcpu.buffered == 0 and now + 1 < ordered_until and may_write(m, p, byte, size)):
+                    store(memory, 0, byte, size, result)  # nobody can look before it would commit
+                else:
+                    put(m, p, byte, size, result, now)
             else:
                 write_register(registers, i.dst_kind, i.dst, size, result)
         now += i.cycles

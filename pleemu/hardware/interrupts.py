@@ -2,13 +2,14 @@
 
 A guest interrupt goes PIR -> IRR -> ISR (SDM 3 29.6 and 10.8.3-5): posted by the sender,
 taken over when the notification arrives or at VM entry, delivered at an instruction
-boundary with RFLAGS.IF = 1 if its priority class is above that of everything in service,
-out of service at EOI.
+boundary with RFLAGS.IF = 1 if its priority class is above PPR's, which is that of everything
+in service and of TPR, and out of service at EOI.
 """
 
 from pleemu.hardware import flags
 from pleemu.hardware.isa import RSP
 from pleemu.hardware.memory import readable, store
+from pleemu.hardware.protection import is_protected
 from pleemu.hardware.records import FAULT_READONLY, FAULT_VECTOR, FAULT_WRITE, IDLE, NEVER, NO_FAULT
 from pleemu.jit import compiled
 
@@ -73,12 +74,26 @@ def take_over_posted(cpu):
 
 
 @compiled
+def processor_priority(cpu):
+    """PPR (SDM 3 29.1.3, PPR virtualization): TPR, or the class of what is in service if that is higher."""
+    in_service = highest(cpu.isr)
+    return cpu.tpr if cpu.tpr >> 4 >= in_service >> 4 else in_service & 0xF0
+
+
+@compiled
 def deliverable(cpu):
-    """Vector that would be delivered if IF allows, -1 if none: its class must exceed what is in service."""
+    """Vector that would be delivered if IF allows, -1 if none: its class must exceed the processor's priority."""
     vector = highest(cpu.irr)
-    if vector >= 0 and vector >> 4 > highest(cpu.isr) >> 4:
+    if vector >= 0 and vector >> 4 > processor_priority(cpu) >> 4:
         return vector
     return -1
+
+
+@compiled
+def begin_service(cpu, vector):
+    """The processor takes ``vector``: IRR -> ISR."""
+    clear_vector(cpu.irr, vector)
+    set_vector(cpu.isr, vector)
 
 
 @compiled
@@ -105,7 +120,7 @@ def deliver(m, v, vector, now):
     offset = readable(space, top - 40, 40)
     if offset < 0:
         return set_fault(fault, FAULT_WRITE, v, cpu.pc, top - 40, 40, now)
-    if offset < space.readonly_size:
+    if offset < space.readonly_size and is_protected(m, space, offset, 40):
         return set_fault(fault, FAULT_READONLY, v, cpu.pc, top - 40, 40, now)
     frame_cs, frame_ss = KERNEL_CS, KERNEL_SS
     if cpu.cpl == 3:
@@ -119,8 +134,7 @@ def deliver(m, v, vector, now):
     cpu.interrupt_flag = 0
     cpu.cpl = 0
     cpu.pc = handler
-    clear_vector(cpu.irr, vector)
-    set_vector(cpu.isr, vector)
+    begin_service(cpu, vector)
     return NO_FAULT
 
 

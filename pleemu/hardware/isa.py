@@ -117,9 +117,14 @@ REGISTERS = 17
     OP_RDTSCP,
     OP_CPUID,
     OP_INVLPG,       # nothing is translated: nothing to forget
-    OP_FENCE,        # mfence, lfence, sfence
+    OP_FENCE,        # lfence, sfence: x86-TSO has nothing for them to do
+    OP_MFENCE,
     OP_PROBE,        # a nop with an SDT note: `probe` says which, src is its operand
-) = range(90)
+    OP_SYSCALL,
+    OP_SYSRET,       # its 64-bit form
+    OP_CR8_READ,     # dst = CR8
+    OP_CR8_WRITE,    # CR8 = src
+) = range(95)
 
 # Which repetition a string instruction has; LOOP uses them for loop, loope and loopne.
 ONCE, REP, REPNE = range(3)
@@ -154,7 +159,7 @@ PROBES = (
     COST_PAUSE,
     COST_RDTSC,
     COST_FENCE,
-    COST_IRET,
+    COST_IRET,      # and SYSCALL, SYSRET: another privilege level
     COST_DIVIDE,    # div, idiv
 ) = range(7)
 COST_CLASSES = 7
@@ -189,6 +194,8 @@ INSTRUCTION = np.dtype(
         ("reads", "i8"),        # 1: reads the memory operand, or a string
         ("writes", "i8"),       # 1: writes the memory operand, or a string
         ("bit_string", "i8"),   # 1: bt and kin with memory and a register offset: beyond the operand
+        ("stores", "i8"),       # 1: needs room in the store buffer
+        ("drains", "i8"),       # 1: waits until the store buffer is empty
         ("ordered", "i8"),      # 1: others can see it, it sees others, or it can end the run
         ("quick", "i8"),        # one of QUICK_*: a common form that needs no general operands
         ("displacement", "i8"),
@@ -206,8 +213,12 @@ _STACK = (OP_CALL, OP_CALL_INDIRECT, OP_RET, OP_PUSH, OP_POP, OP_LEAVE, OP_PUSHF
 # What can fault or end the vCPU, be it only at CPL 3: the first fault of a run is the one to report.
 _MAY_STOP = (
     OP_END, OP_UNSUPPORTED, OP_JMP_INDIRECT, OP_DIV, OP_IDIV, OP_INVLPG, OP_WRMSR, OP_RDMSR, OP_HLT, OP_CLI, OP_STI,
+    OP_SYSCALL, OP_SYSRET, OP_CR8_READ, OP_CR8_WRITE,
 )
 _DIRECT = (OP_JMP, OP_JCC, OP_JRCXZ, OP_LOOP)
+# LOCK, serialising instructions (SDM 3A 9.3), and what leaves the guest: when the store buffer is drained.
+_DRAINS = (OP_MFENCE, OP_IRETQ, OP_CPUID, OP_INVLPG, OP_HLT, OP_END)
+_PUSHES = (OP_CALL, OP_CALL_INDIRECT, OP_PUSH, OP_PUSHFQ)
 _BIT_TESTS = (OP_BT, OP_BTS, OP_BTR, OP_BTC)
 
 
@@ -227,9 +238,13 @@ def prepare(table: np.recarray, cycles: tuple[int, ...]) -> None:
     reads_string = strings & (table.op != OP_STOS)
     table.reads = (to_memory & ~np.isin(table.op, _WRITE_DST_ONLY)) | (table.src_kind == MEMORY) | reads_string
     table.bit_string = to_memory & np.isin(table.op, _BIT_TESTS) & (table.src_kind == REGISTER)
+    # Both halves of a pair at once: as if it were always LOCKed.
+    table.locked |= table.op == OP_CMPXCHG_PAIR
+    table.stores = ((table.writes == 1) | np.isin(table.op, _PUSHES)) & (table.locked == 0)
+    table.drains = (table.locked == 1) | np.isin(table.op, _DRAINS)
     visible = np.isin(table.op, (*_STACK, OP_PROBE)) & ~((table.op == OP_PROBE) & (table.probe == PROBE_WORK))
     may_stop = np.isin(table.op, _MAY_STOP) | (np.isin(table.op, _DIRECT) & (table.target < 0))
-    table.ordered = in_memory | strings | visible | may_stop
+    table.ordered = in_memory | strings | visible | may_stop | (table.drains == 1)
     table.quick = _quick(table)
 
 

@@ -9,6 +9,8 @@ from pleemu.hardware.isa import REGISTERS
 
 NEVER = 1 << 62  # a time that does not come
 
+BUFFER_LIMIT = 128  # stores that a store buffer can be made to hold
+
 # Nested `work` probes: one per level of interrupt nesting is enough.
 WORK_DEPTH = 8
 
@@ -37,11 +39,48 @@ PCPU = np.dtype(
         # the last directed yield that named a vCPU of this pCPU, until the next pick
         ("hint_vcpu", "i8"),     # -1 none
         ("hint_class", "i8"),
+        ("exit_from", "i8"),     # when the VM exit in progress began
+        # store buffer (store_buffer.py)
+        ("oldest", "i8"),        # place of its oldest store
+        ("buffered", "i8"),      # number of stores
+        ("commit_at", "i8"),     # when the oldest one commits, NEVER if there is none
+        ("promised", "i8"),      # 1: its line arrives then
+        # the line that an instruction waits for (cache.py)
+        ("awaited_at", "i8"),    # when it arrives, NEVER if there is none
+        ("awaited_byte", "i8"),
+        ("awaited_size", "i8"),
+        ("awaited_alone", "i8"),
+        # constant
+        ("word", "i8"),          # its bit in the sets of pCPUs
+        ("bit", "i8"),
         # statistics
         ("since", "i8"),         # when the current thread was switched in
     ],
     align=True,
 )
+
+STORE = np.dtype(
+    [
+        ("byte", "i8"),          # index of its first byte in `memory`
+        ("width", "i8"),         # bytes
+        ("value", "i8"),
+        ("at", "i8"),            # commits at this cycle or later
+    ],
+    align=True,
+)
+
+# Of 64 bytes of `memory`. Together with `holders`, which has the set of pCPUs that hold each line.
+LINE = np.dtype(
+    [
+        ("owner", "i8"),          # 1 + the pCPU that holds it alone and may write, 0: none
+        ("written", "i8"),        # 1: by anybody
+        ("promised_until", "i8"),  # a writer that asked gets it then; who asks later comes after it
+    ],
+    align=True,
+)
+
+# What memory costs, in core cycles, and how large store buffers are.
+TIMING = np.dtype([("transfer", "i8"), ("far_transfer", "i8"), ("store_buffer", "i8")], align=True)
 
 CPU = np.dtype(
     [
@@ -66,6 +105,14 @@ CPU = np.dtype(
         ("isr", "i8", (4,)),
         ("pir", "i8", (4,)),     # posted-interrupt requests (SDM 3 29.6), also used without APICv
         ("pir_at", "i8"),        # when the notification arrives, NEVER if there is none
+        ("tpr", "i8"),
+        ("svr", "i8"),
+        ("icr", "i8"),           # as last written
+        ("injected", "i8"),      # without APICv: the VM entry brings an interrupt
+        # MSRs of SYSCALL
+        ("star", "i8"),
+        ("lstar", "i8"),         # RIP of the entry point
+        ("fmask", "i8"),
         # VMCS fields of pause-loop exiting, and what the processor remembers (SDM 3C 25.1.3)
         ("pause_exiting", "i8"),  # "PAUSE exiting" control: every PAUSE exits
         ("ple", "i8"),           # "PAUSE-loop exiting" control
@@ -74,11 +121,20 @@ CPU = np.dtype(
         ("pause_armed", "i8"),   # 1: no PAUSE at CPL 0 since the latest VM entry
         ("first_pause_tsc", "i8"),
         ("last_pause_tsc", "i8"),
+        # VMCB fields of the pause filter, and its counter (APM 2 15.14.4)
+        ("pause_filter", "i8"),  # 1: AMD, PAUSE is intercepted
+        ("pause_filter_count", "i8"),  # PAUSEs
+        ("pause_filter_threshold", "i8"),  # TSC ticks, 0: simple mode
+        ("pause_filter_left", "i8"),  # PAUSEs that still pass
+        # statistics
+        ("pauses", "i8"),        # executed without an exit
+        ("loop_pauses_from", "i8"),  # `pauses` when the present loop of them began
         # constant
         ("space", "i8"),         # its address space = its VM
         ("rsp0", "i8"),          # stack for interrupts from CPL 3 (TSS.RSP0)
         ("apic_id", "i8"),
         ("apicv", "i8"),         # virtual-interrupt delivery and posted interrupts
+        ("ipiv", "i8"),          # IPI virtualization
     ],
     align=True,
 )
@@ -91,6 +147,7 @@ SPACE = np.dtype(
         ("code_size", "i8"),      # bytes from start that may be jumped into
         ("first_word", "i8"),     # index of its first 8 bytes in `memory`
         ("first_index", "i8"),    # index of its first byte in `index_of`
+        ("writable_code", "i8"),  # 1: below readonly_size only instructions may not be written
     ],
     align=True,
 )
@@ -108,11 +165,15 @@ CLOCK = np.dtype([("core_khz", "i8"), ("tsc_khz", "i8")], align=True)
     FAULT_PRIVILEGE,    # CPL 0 only
     FAULT_MSR,
     FAULT_VECTOR,       # an interrupt without a handler
-    FAULT_DESTINATION,  # an IPI to an APIC ID that does not exist, or in a mode outside the subset
+    FAULT_DESTINATION,  # an IPI to an APIC that does not exist
     FAULT_SELECTOR,     # IRETQ to a more privileged level
     FAULT_DIVIDE,       # #DE
     FAULT_ALIGNMENT,    # #GP: cmpxchg16b of what is not aligned to 16 bytes
-) = range(13)
+    FAULT_MSR_VALUE,    # WRMSR of a value with reserved bits, or that the machine cannot take
+    FAULT_DELIVERY,     # an IPI of a kind outside the subset
+    FAULT_SYSCALL,      # SYSCALL without an entry point
+    FAULT_CR8,          # MOV to CR8 of more than 15
+) = range(17)
 
 FAULT = np.dtype(
     [

@@ -21,8 +21,10 @@ from pleemu.hardware.isa import (
     REP,
     RSI,
 )
-from pleemu.hardware.memory import load, readable, store
+from pleemu.hardware.memory import readable
+from pleemu.hardware.protection import is_protected
 from pleemu.hardware.records import FAULT_READ, FAULT_READONLY, FAULT_WRITE
+from pleemu.hardware.store_buffer import fetch, put
 from pleemu.jit import compiled
 
 # What became of an element.
@@ -30,8 +32,11 @@ MORE, DONE, FAULTY = range(3)
 
 
 @compiled
-def string_element(m, v, pc, now):
-    """Do one element of the string instruction at ``pc``: MORE to come, DONE, or FAULTY."""
+def string_element(m, p, v, pc, now):
+    """Do one element of the string instruction at ``pc``.
+
+    Returns (MORE to come, DONE or FAULTY; ``now``, or the cycle at which to try again).
+    """
     cpu = m.cpu[v]
     space = m.space[cpu.space]
     registers = cpu.registers
@@ -39,7 +44,7 @@ def string_element(m, v, pc, now):
     op = i.op
     size = i.width
     if i.condition != ONCE and registers[RCX] == 0:
-        return DONE
+        return DONE, now
 
     # Both addresses are checked and all is read before anything changes.
     source = registers[RSI]
@@ -50,23 +55,28 @@ def string_element(m, v, pc, now):
         from_offset = readable(space, source, size)
         if from_offset < 0:
             set_fault(m.fault[0], FAULT_READ, v, pc, source, size, now)
-            return FAULTY
+            return FAULTY, now
     if op != OP_LODS:
         to_offset = readable(space, destination, size)
         writes = op == OP_MOVS or op == OP_STOS
-        if to_offset < 0 or (writes and to_offset < space.readonly_size):
+        forbidden = writes and to_offset < space.readonly_size
+        if to_offset < 0 or (forbidden and is_protected(m, space, to_offset, size)):
             kind = FAULT_READ if not writes else FAULT_WRITE if to_offset < 0 else FAULT_READONLY
             set_fault(m.fault[0], kind, v, pc, destination, size, now)
-            return FAULTY
+            return FAULTY, now
     value = registers[RAX]
     if op != OP_STOS and op != OP_SCAS:
-        value = load(m.memory, space.first_word, from_offset, size)
+        value, when = fetch(m, p, space.first_word * 8 + from_offset, size, now)
+        if when > now:
+            return MORE, when
     other = value
     if op == OP_SCAS or op == OP_CMPS:
-        other = load(m.memory, space.first_word, to_offset, size)
+        other, when = fetch(m, p, space.first_word * 8 + to_offset, size, now)
+        if when > now:
+            return MORE, when
 
     if op == OP_MOVS or op == OP_STOS:
-        store(m.memory, space.first_word, to_offset, size, value)
+        put(m, p, space.first_word * 8 + to_offset, size, value, now)
     elif op == OP_LODS:
         write_register(registers, REGISTER, RAX, size, value)
     else:
@@ -77,10 +87,10 @@ def string_element(m, v, pc, now):
     if op != OP_LODS:
         registers[RDI] = destination + step
     if i.condition == ONCE:
-        return DONE
+        return DONE, now
     registers[RCX] -= 1
     if registers[RCX] == 0:
-        return DONE
+        return DONE, now
     if (op == OP_SCAS or op == OP_CMPS) and (cpu.flag_result == 0) != (i.condition == REP):
-        return DONE
-    return MORE
+        return DONE, now
+    return MORE, now

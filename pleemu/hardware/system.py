@@ -1,65 +1,67 @@
-"""The instructions that are more than arithmetic: stack, LOOP, cmpxchg16b, IRETQ, MSRs, and the probe `work`."""
+"""The instructions that are more than arithmetic: stack, LOOP, cmpxchg16b, IRETQ, and the probe `work`."""
 
 from pleemu.hardware import flags
 from pleemu.hardware.alu import write_register
-from pleemu.hardware.interrupts import end_of_interrupt, set_fault
+from pleemu.hardware.interrupts import set_fault
 from pleemu.hardware.isa import ONCE, OP_LOOP, RAX, RCX, RDX, REGISTER, REP, RSP
-from pleemu.hardware.memory import load, mask_of, readable, store
+from pleemu.hardware.memory import load, mask_of, readable
+from pleemu.hardware.protection import is_protected
 from pleemu.hardware.records import (
     FAULT_JUMP,
-    FAULT_MSR,
     FAULT_READ,
     FAULT_READONLY,
     FAULT_SELECTOR,
     FAULT_WRITE,
     WORK_DEPTH,
 )
-from pleemu.hardware.why import FAULTED, WINDOW, WRMSR_EXIT
+from pleemu.hardware.store_buffer import fetch, put
 from pleemu.jit import compiled
-
-# x2APIC registers (SDM 3 table 10-6).
-MSR_APIC_ID, MSR_EOI, MSR_ICR = 0x802, 0x80B, 0x830
 
 
 @compiled
-def push(m, v, pc, value, size, now):
-    """Push 8 or 2 bytes; False: fault."""
+def push(m, p, v, pc, value, size, now):
+    """Push 8 or 2 bytes into the store buffer, which has room; False: fault."""
     cpu = m.cpu[v]
     space = m.space[cpu.space]
     address = cpu.registers[RSP] - size
     offset = readable(space, address, size)
-    if offset < space.readonly_size:
+    if offset < 0 or (offset < space.readonly_size and is_protected(m, space, offset, size)):
         set_fault(m.fault[0], FAULT_WRITE if offset < 0 else FAULT_READONLY, v, pc, address, size, now)
         return False
-    store(m.memory, space.first_word, offset, size, value)
+    put(m, p, space.first_word * 8 + offset, size, value, now)
     cpu.registers[RSP] = address
     return True
 
 
 @compiled
-def pop(m, v, pc, address, size, now):
-    """Pop 8 or 2 bytes at ``address`` into ``popped``; False: fault. It is RSP, but for LEAVE."""
+def pop(m, p, v, pc, address, size, now):
+    """Pop 8 or 2 bytes at ``address``, which is RSP but for LEAVE, into ``popped``.
+
+    Returns ``now``, the cycle at which to try again, or -1 with a fault.
+    """
     cpu = m.cpu[v]
     space = m.space[cpu.space]
     offset = readable(space, address, size)
     if offset < 0:
         set_fault(m.fault[0], FAULT_READ, v, pc, address, size, now)
-        return False
-    cpu.popped = load(m.memory, space.first_word, offset, size)
-    cpu.registers[RSP] = address + size
-    return True
+        return -1
+    value, when = fetch(m, p, space.first_word * 8 + offset, size, now)
+    if when == now:
+        cpu.popped = value
+        cpu.registers[RSP] = address + size
+    return when
 
 
 @compiled
-def pop_flags(m, v, pc, now):
-    """POPFQ: the status flags and DF, and IF at CPL 0 (IOPL is 0); the others do not exist. False: fault."""
+def pop_flags(m, p, v, pc, now):
+    """POPFQ: the status flags and DF, and IF at CPL 0 (IOPL is 0); the others do not exist. Returns as `pop`."""
     cpu = m.cpu[v]
-    if not pop(m, v, pc, cpu.registers[RSP], 8, now):
-        return False
-    flags.set_rflags(cpu, cpu.popped)
-    if cpu.cpl == 0:
-        cpu.interrupt_flag = 1 if cpu.popped & flags.IF else 0
-    return True
+    when = pop(m, p, v, pc, cpu.registers[RSP], 8, now)
+    if when == now:
+        flags.set_rflags(cpu, cpu.popped)
+        if cpu.cpl == 0:
+            cpu.interrupt_flag = 1 if cpu.popped & flags.IF else 0
+    return when
 
 
 @compiled
@@ -120,33 +122,6 @@ def iretq(m, v, pc, now):
         cpu.registers[RSP] = load(m.memory, space.first_word, offset + 24, 8)
         cpu.cpl = level
     return following
-
-
-@compiled
-def write_msr(m, v, pc, now):
-    """WRMSR: WINDOW if it is done, WRMSR_EXIT if the hypervisor must do it, FAULTED."""
-    cpu = m.cpu[v]
-    number = cpu.registers[RCX] & 0xFFFFFFFF
-    if number == MSR_EOI and cpu.apicv == 1:
-        end_of_interrupt(cpu)
-        return WINDOW
-    if number == MSR_EOI or number == MSR_ICR:
-        return WRMSR_EXIT
-    set_fault(m.fault[0], FAULT_MSR, v, pc, number, 0, now)
-    return FAULTED
-
-
-@compiled
-def read_msr(m, v, pc, now):
-    """RDMSR of the APIC ID; False: fault."""
-    cpu = m.cpu[v]
-    number = cpu.registers[RCX] & 0xFFFFFFFF
-    if number != MSR_APIC_ID:
-        set_fault(m.fault[0], FAULT_MSR, v, pc, number, 0, now)
-        return False
-    cpu.registers[RAX] = cpu.apic_id
-    cpu.registers[RDX] = 0
-    return True
 
 
 @compiled

@@ -10,4 +10,7 @@
     ENDED,       # guest_main has returned
     FAULTED,     # see the fault record
     CPUID_EXIT,
-) = range(9)
+    RDMSR_EXIT,
+    ICR_WRITTEN,  # pc is at a WRMSR whose IPI the processor may send without an exit
+    CR8_EXIT,
+) = range(12)

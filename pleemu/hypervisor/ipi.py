@@ -1,46 +1,24 @@
-"""IPIs between the vCPUs of a VM, and the kick that makes the target see them.
+"""Interrupts for a vCPU, from another or from itself, and the kick that makes it see them.
 
-v5.6 arch/x86/kvm/lapic.c: apic_send_ipi, __apic_accept_irq; virt/kvm/kvm_main.c: kvm_vcpu_wake_up,
-kvm_vcpu_kick. Physical destination, fixed delivery mode, no shorthand.
+v5.6 arch/x86/kvm/lapic.c: __apic_accept_irq; virt/kvm/kvm_main.c: kvm_vcpu_wake_up, kvm_vcpu_kick.
 """
 
+from pleemu.hardware.apic import SVR_ENABLED
 from pleemu.hardware.clock import cycles_to_ns
-from pleemu.hardware.interrupts import any_posted, send_host_interrupt, set_fault, set_vector, take_over_posted
-from pleemu.hardware.isa import RAX, RDX
-from pleemu.hardware.records import EXITING, FAULT_DESTINATION, GUEST, NEVER
-from pleemu.hypervisor.strict_boost import mark_ipi_receiver
+from pleemu.hardware.interrupts import any_posted, deliverable, send_host_interrupt, set_vector, take_over_posted
+from pleemu.hardware.records import EXITING, GUEST, NEVER
 from pleemu.jit import compiled
-from pleemu.observe.events import APIC_IPI, SCHED_WAKEUP
+from pleemu.observe.events import SCHED_WAKEUP
 from pleemu.observe.journal import record
 from pleemu.scheduler.core import try_to_wake_up
 from pleemu.scheduler.records import TASK_DEAD
 
-# ICR bits: delivery mode 10:8, logical destination 11, shorthand 19:18 (SDM 3 10.12.9). All must be 0.
-ICR_UNSUPPORTED = 0b111 << 8 | 1 << 11 | 0b11 << 18
-
 
 @compiled
-def apic_send_ipi(m, p, sender, now):
-    """The guest's write to the ICR: send; returns the extra host cycles of a wake-up, -1 with a fault."""
-    cpu = m.cpu[sender]
-    vm = m.vm[m.vcpu[sender].vm]
-    low = cpu.registers[RAX] & 0xFFFFFFFF
-    destination = cpu.registers[RDX] & 0xFFFFFFFF
-    vector = low & 0xFF
-    if low & ICR_UNSUPPORTED != 0 or destination >= vm.vcpus or vector < 16:
-        set_fault(m.fault[0], FAULT_DESTINATION, sender, cpu.pc, destination, low, now)
-        return -1
-    target = vm.first_vcpu + destination
-    record(m, now, APIC_IPI, p, sender, destination, vector, 0)
-    mark_ipi_receiver(m, sender, target)
-    return accept_irq(m, p, target, vector, now)
-
-
-@compiled
-def accept_irq(m, p, target, vector, now):
-    """Make ``vector`` pending in the target and make it notice; returns the host cycles of a wake-up."""
+def accept_irq(m, p, target, vector, now, delay):
+    """Make ``vector`` pending in the target, and make it notice after ``delay``; returns the cycles of a wake-up."""
     cpu, vcpu, cost = m.cpu[target], m.vcpu[target], m.cost[0]
-    if m.task[target].state == TASK_DEAD:
+    if m.task[target].state == TASK_DEAD or cpu.svr & SVR_ENABLED == 0:
         return 0
     notified = any_posted(cpu)
     set_vector(cpu.pir, vector)
@@ -49,9 +27,9 @@ def accept_irq(m, p, target, vector, now):
     home = m.task[target].cpu
     if is_in_guest(m, p, home, target, now) and not notified:
         if cpu.apicv == 1:
-            cpu.pir_at = now + cost.ipi  # posted-interrupt notification: no exit
+            cpu.pir_at = now + delay + cost.ipi + cost.posted  # posted-interrupt notification: no exit
         else:
-            send_host_interrupt(m, home, now + cost.ipi)
+            send_host_interrupt(m, home, now + delay + cost.ipi)
     return 0
 
 
@@ -65,8 +43,7 @@ def is_in_guest(m, p, home, target, now):
     if pcpu.vcpu != target:
         return False
     if pcpu.phase == EXITING:
-        began = pcpu.cycle - m.cost[0].exit
-        return began > now or (began == now and home > p)
+        return pcpu.exit_from > now or (pcpu.exit_from == now and home > p)
     return pcpu.phase == GUEST
 
 
@@ -86,8 +63,9 @@ def kvm_vcpu_wake_up(m, p, target, now):
 
 @compiled
 def sync_at_entry(m, v):
-    """VM entry: what was posted is in the APIC from now on."""
+    """VM entry: what was posted is in the APIC from now on; without APICv the entry may inject one."""
     cpu = m.cpu[v]
     if any_posted(cpu):
         take_over_posted(cpu)
     cpu.pir_at = NEVER
+    cpu.injected = 1 if cpu.interrupt_flag == 1 and cpu.shadow == 0 and deliverable(cpu) >= 0 else 0

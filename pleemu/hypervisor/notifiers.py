@@ -28,7 +28,7 @@ def kvm_sched_in(m, p, v, now):
     vcpu.ready = 0
     vcpu.scheduled_out = 0
     vcpu.ipi_received = 0
-    if m.kvm[0].ple == 1:
+    if m.kvm[0].window_control == 1:
         old = shrink_ple_window(m, v)
         if old != vcpu.ple_window:
             record(m, now, PLE_WINDOW, p, v, old, vcpu.ple_window, 0)

@@ -15,7 +15,7 @@ VCPU = np.dtype(
         # kvm_vcpu_on_spin
         ("in_spin_loop", "i8"),
         ("dy_eligible", "i8"),
-        ("ple_window", "i8"),           # TSC ticks; reaches the VMCS at the next entry
+        ("ple_window", "i8"),           # TSC ticks, on AMD PAUSEs; reaches VMCS or VMCB at the next entry
         # Strict Boost
         ("scheduled_out", "i8"),
         ("ipi_received", "i8"),         # bit set of the senders' vcpu_id
@@ -31,6 +31,9 @@ VCPU = np.dtype(
         ("guest_from", "i8"),           # when it last began to execute instructions
         ("guest_cycles", "i8"),         # executing instructions
         ("thread_cycles", "i8"),        # its thread was current on a pCPU
+        ("paused_at", "i8"),            # its first PAUSE exit, -1 none yet
+        ("paused_after", "i8"),         # PAUSEs of the loop that had passed before it
+        ("pausing_cycles", "i8"),       # kvm_entry -> kvm_exit of all PAUSE exits
     ],
     align=True,
 )
@@ -45,16 +48,18 @@ VM = np.dtype(
     align=True,
 )
 
-# Module parameters of kvm_intel, and what the policy changes.
+# Module parameters of kvm_intel, or their counterparts of kvm_amd, and what the policy changes.
 KVM = np.dtype(
     [
-        ("ple", "i8"),                # 0: pause_in_guest
-        ("ple_gap", "i8"),
-        ("ple_window", "i8"),
+        ("svm", "i8"),                # 1: kvm_amd
+        ("window_control", "i8"),     # the window grows and shrinks
+        ("ple_window", "i8"),         # base; kvm_amd: pause_filter_count
         ("ple_window_grow", "i8"),
         ("ple_window_shrink", "i8"),
         ("ple_window_max", "i8"),
+        ("skip_pause", "i8"),         # KVM completes the PAUSE that exited
         ("strict_boost", "i8"),
+        ("ipiv", "i8"),
     ],
     align=True,
 )
@@ -71,6 +76,8 @@ COST = np.dtype(
         ("context_switch", "i8"),
         ("tick", "i8"),
         ("ipi", "i8"),
+        ("ipi_target", "i8"),         # each further destination of one ICR write
+        ("posted", "i8"),             # from the notification's arrival to the vector in IRR
         ("wakeup", "i8"),
         ("idle_exit", "i8"),
         ("delivery", "i8"),           # of an interrupt inside the guest

@@ -1,4 +1,7 @@
-"""Control of PLE_Window (v5.6 arch/x86/kvm/x86.h, vmx.c): it grows on each exit, a real switch back in shrinks it."""
+"""Control of PLE_Window (v5.6 arch/x86/kvm/x86.h, vmx.c): it grows on each exit, a real switch back in shrinks it.
+
+On AMD the same functions control the VMCB's PauseFilterCount (svm.c), which has 16 bits.
+"""
 
 from pleemu.jit import compiled
 
@@ -18,6 +21,8 @@ def shrink_ple_window(m, v):
     vcpu, kvm = m.vcpu[v], m.kvm[0]
     old = vcpu.ple_window
     vcpu.ple_window = shrunk(old, kvm.ple_window, kvm.ple_window_shrink, kvm.ple_window)
+    if kvm.svm == 1:
+        vcpu.ple_window &= 0xFFFF  # a shrinking that wrapped around is cut to the VMCB's field
     return old
 
 

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from attrs import frozen
 
 from pleemu.errors import ScenarioError
+from pleemu.guest.costs import cycles_by_class
 from pleemu.guest.image import Image
 from pleemu.hardware import isa
-from pleemu.hardware.records import CLOCK, CPU, FAULT, IDLE, NEVER, PCPU, SPACE
+from pleemu.hardware.apic import SVR_ENABLED
+from pleemu.hardware.cache import LINE_SIZE
+from pleemu.hardware.msr import STAR_SELECTORS
+from pleemu.hardware.protection import INSIDE, NO_INSTRUCTION
+from pleemu.hardware.records import BUFFER_LIMIT, CLOCK, CPU, FAULT, IDLE, LINE, NEVER, PCPU, SPACE, STORE, TIMING
 from pleemu.hypervisor.records import COST, KVM, RESUME_ENTER, VCPU, VM
 from pleemu.machine.state import BIRTH, RUN, Machine
 from pleemu.observe.events import EVENT, EXIT_REASON_LIMIT
 from pleemu.observe.journal import SEED
 from pleemu.observe.records import BOOST, BOOST_CLASSES, EXITS, JOURNAL, LENGTH_BINS, PAUSE_RUN, RUN_GAP_NS
 from pleemu.policy import Policy
-from pleemu.scenario import Scenario, Vm
+from pleemu.scenario import Program, Scenario, Vm
 from pleemu.scheduler.records import MIN_VRUNTIME_AT_BOOT, RQ, TASK, TASK_INTERRUPTIBLE, TUNABLES
 from pleemu.scheduler.weights import INVERSE_WEIGHTS, WEIGHTS
 
@@ -33,10 +37,7 @@ COLUMNS = 240  # of the timeline
 # Uses of `seed_of`.
 GUEST_SEED, START_TIME = range(2)
 
-# Proposed: the microcode of an interrupt delivery or an IRETQ takes some tens of cycles.
-DELIVERY_CYCLES = 60
-IRET_CYCLES = 20
-DIVIDE_CYCLES = 20  # proposed, between the 10 and 40 that processors take by model and operands
+DELIVERY_CYCLES = 60  # proposed: the microcode of an interrupt delivery takes some tens of cycles
 
 
 @frozen
@@ -54,16 +55,17 @@ def records(count: int, dtype: np.dtype[Any]) -> Any:
 
 
 def build(
-    scenario: Scenario, policy: Policy, programs: Mapping[Path, Image], *, recording: bool
+    scenario: Scenario, policy: Policy, programs: Mapping[Program, Image], *, recording: bool
 ) -> tuple[Machine, Layout]:
-    """Set up a machine. ``programs`` holds the image of every program path of the scenario."""
-    images = tuple(programs[scenario.program_path(vm)] for vm in scenario.vm)
+    """Set up a machine. ``programs`` holds the image of every program of the scenario."""
+    images = tuple(programs[scenario.program_of(vm)] for vm in scenario.vm)
     first_vcpu = tuple(int(n) for n in np.cumsum([0, *(vm.vcpus for vm in scenario.vm)]))[:-1]
     vcpus = sum(vm.vcpus for vm in scenario.vm)
     pcpus = scenario.hardware.pcpus
     code, first_code = code_of(scenario, images)
     layout = Layout(images, first_code, first_vcpu)
     spaces, memory, index_of, vectors = _spaces(scenario, layout)
+    lines, words = -(-len(memory) * 8 // LINE_SIZE), -(-pcpus // 64)
     machine = Machine(
         pcpu=_pcpus(scenario),
         cpu=records(vcpus, CPU),
@@ -72,6 +74,11 @@ def build(
         index_of=index_of,
         vectors=vectors,
         memory=memory,
+        line=records(lines, LINE),
+        holders=np.zeros((lines, words), np.int64),
+        domain=_domains(scenario),
+        buffer=np.zeros((pcpus, BUFFER_LIMIT), STORE).view(np.recarray),
+        timing=_timing(scenario),
         clock=records(1, CLOCK),
         fault=records(1, FAULT),
         task=records(vcpus, TASK),
@@ -98,7 +105,7 @@ def build(
     )
     khz = scenario.hardware.core_rate_khz
     machine.clock.core_khz = khz
-    machine.clock.tsc_khz = scenario.hardware.tsc_khz
+    machine.clock.tsc_khz = scenario.hardware.tsc_rate_khz
     until = cycles_of(scenario, scenario.duration_ns)
     machine.journal.digest = SEED
     machine.journal.recording = recording
@@ -110,7 +117,7 @@ def build(
     machine.run.room = EVENT_BUFFER if recording else 0
     machine.run.progress = NEVER
     for number, vm in enumerate(scenario.vm):
-        _vm(machine, scenario, layout, number, vm)
+        _vm(machine, scenario, policy, layout, number, vm)
     return machine, layout
 
 
@@ -136,9 +143,7 @@ def signed(value: int) -> int:
 
 def code_of(scenario: Scenario, images: tuple[Image, ...]) -> tuple[Any, tuple[int, ...]]:
     """All programs' instruction tables in one; VMs with the same program share it."""
-    costs = scenario.hardware.costs()
-    measured = (costs.locked_cycles, costs.pause_cycles, costs.rdtsc_cycles, costs.fence_cycles)
-    cycles = (1, *measured, IRET_CYCLES, DIVIDE_CYCLES)
+    cycles = cycles_by_class(scenario.hardware.costs())
     tables: list[Any] = []
     first: dict[int, int] = {}
     count = 0
@@ -148,11 +153,10 @@ def code_of(scenario: Scenario, images: tuple[Image, ...]) -> tuple[Any, tuple[i
         first[id(image)] = count
         table = image.instructions.copy().view(np.recarray)
         table.target = np.where(table.target >= 0, table.target + count, -1)
+        isa.prepare(table, cycles)
         tables.append(table)
         count += len(table)
-    code = np.concatenate(tables).view(np.recarray)
-    isa.prepare(code, cycles)
-    return code, tuple(first[id(image)] for image in images)
+    return np.concatenate(tables).view(np.recarray), tuple(first[id(image)] for image in images)
 
 
 def _spaces(scenario: Scenario, layout: Layout) -> tuple[Any, Any, Any, Any]:
@@ -174,11 +178,15 @@ def _spaces(scenario: Scenario, layout: Layout) -> tuple[Any, Any, Any, Any]:
             )
         memory = np.zeros(size, np.uint8)
         memory[: len(image.memory)] = image.memory
-        spaces[number] = (signed(image.base), size, image.readonly_size, image.code_size, first_word, first_index)
+        sizes = (size, image.readonly_size, image.code_size)
+        spaces[number] = (signed(image.base), *sizes, first_word, first_index, vm.writable_code)
         vectors[number] = np.where(image.vectors >= 0, image.vectors + first_code, -1)
         index_of = image.index_of.astype(np.int64)
         words.append(memory.view("<i8"))
-        indexes.append(np.where(index_of >= 0, index_of + first_code, -1))
+        indexes.append(np.where(index_of >= 0, index_of + first_code, NO_INSTRUCTION))
+        lengths = image.instructions["length"]
+        for start, length in zip((index_of >= 0).nonzero()[0], lengths[index_of[index_of >= 0]], strict=True):
+            indexes[-1][start + 1 : start + length] = INSIDE
         first_word += size // 8
         first_index += len(index_of)
     return spaces, np.concatenate(words).astype(np.int64), np.concatenate(indexes), vectors
@@ -188,10 +196,32 @@ def _pcpus(scenario: Scenario) -> Any:
     pcpus = records(scenario.hardware.pcpus, PCPU)
     pcpus.phase = IDLE
     pcpus.vcpu = pcpus.hint_vcpu = -1
-    pcpus.cycle = pcpus.interrupt_at = NEVER
+    pcpus.cycle = pcpus.interrupt_at = pcpus.commit_at = pcpus.awaited_at = NEVER
+    numbers = np.arange(len(pcpus))
+    pcpus.word, pcpus.bit = numbers // 64, np.left_shift(1, numbers % 64)
     pcpus.ticks = 1
     pcpus.next_tick = scenario.hardware.core_rate_khz * 1000 // scenario.host.hz
     return pcpus
+
+
+def _domains(scenario: Scenario) -> Any:
+    """By pCPU: the set of those that share its last-level cache, 64 to a word."""
+    pcpus = scenario.hardware.pcpus
+    size = scenario.hardware.costs().llc_pcpus or pcpus
+    domains = np.zeros((pcpus, -(-pcpus // 64)), np.int64)
+    for pcpu in range(pcpus):
+        for other in range(pcpu // size * size, min((pcpu // size + 1) * size, pcpus)):
+            domains[pcpu, other // 64] |= signed(1 << other % 64)
+    return domains
+
+
+def _timing(scenario: Scenario) -> Any:
+    timing = records(1, TIMING)
+    costs = scenario.hardware.costs()
+    timing.transfer = max(1, cycles_of(scenario, costs.transfer_ns))
+    timing.far_transfer = max(1, cycles_of(scenario, costs.far_transfer_ns))
+    timing.store_buffer = costs.store_buffer
+    return timing
 
 
 def _births(scenario: Scenario, layout: Layout) -> Any:
@@ -222,14 +252,35 @@ def _tunables(scenario: Scenario, policy: Policy) -> Any:
 def _kvm(scenario: Scenario, policy: Policy) -> Any:
     kvm = records(1, KVM)
     given = scenario.kvm
-    kvm.ple = policy.ple and given.ple_gap > 0
-    kvm.ple_gap = given.ple_gap
-    kvm.ple_window = given.ple_window
-    kvm.ple_window_grow = given.ple_window_grow
-    kvm.ple_window_shrink = given.ple_window_shrink
-    kvm.ple_window_max = given.ple_window_max
+    if scenario.hardware.is_amd:
+        kvm.svm = 1
+        kvm.window_control = given.pause_filter_count > 0 and given.pause_filter_thresh > 0
+        kvm.ple_window = given.pause_filter_count
+        kvm.ple_window_grow = given.pause_filter_count_grow
+        kvm.ple_window_shrink = given.pause_filter_count_shrink
+        kvm.ple_window_max = given.pause_filter_count_max
+    else:
+        kvm.window_control = given.ple_gap > 0
+        kvm.ple_window = given.ple_window
+        kvm.ple_window_grow = given.ple_window_grow
+        kvm.ple_window_shrink = given.ple_window_shrink
+        kvm.ple_window_max = given.ple_window_max
+    # With "PAUSE exiting" there is no window to control, and without the skip no PAUSE would ever complete.
+    kvm.window_control &= policy.ple and not given.pause_exiting
+    kvm.skip_pause = kvm.svm == 0 or given.skip_pause or given.pause_exiting
     kvm.strict_boost = policy.strict_boost
+    kvm.ipiv = given.ipiv
     return kvm
+
+
+def _pause_controls(cpu: Any, scenario: Scenario, policy: Policy) -> None:
+    """What of VMCS or VMCB stays as it is; the window is loaded at each entry."""
+    given = scenario.kvm
+    cpu.pause_exiting = policy.ple and given.pause_exiting
+    cpu.ple = policy.ple and not scenario.hardware.is_amd and given.ple_gap > 0
+    cpu.ple_gap = given.ple_gap
+    cpu.pause_filter = policy.ple and scenario.hardware.is_amd and given.pause_filter_count > 0
+    cpu.pause_filter_threshold = given.pause_filter_thresh
 
 
 def _costs(scenario: Scenario) -> Any:
@@ -241,7 +292,7 @@ def _costs(scenario: Scenario) -> Any:
     return cost
 
 
-def _vm(machine: Machine, scenario: Scenario, layout: Layout, number: int, vm: Vm) -> None:
+def _vm(machine: Machine, scenario: Scenario, policy: Policy, layout: Layout, number: int, vm: Vm) -> None:
     """One VM and its vCPUs: each starts at guest_main(vcpu, vcpus, seed) at CPL 0 on a stack of its own."""
     image, first = layout.images[number], layout.first_vcpu[number]
     top = image.base + vm.memory_kib * 1024
@@ -260,12 +311,15 @@ def _vm(machine: Machine, scenario: Scenario, layout: Layout, number: int, vm: V
         cpu.pc = layout.first_code[number] + image.entry
         cpu.flag_result = 1
         cpu.pir_at = NEVER
-        cpu.ple = machine.kvm.ple[0]
-        cpu.ple_gap = scenario.kvm.ple_gap
+        _pause_controls(cpu, scenario, policy)
         cpu.space = number
         cpu.apic_id = index
         cpu.apicv = scenario.kvm.apicv
-        vcpu.ple_window = scenario.kvm.ple_window
+        cpu.ipiv = scenario.kvm.ipiv
+        cpu.svr = SVR_ENABLED | 0xFF  # the reset value's vector
+        cpu.star = STAR_SELECTORS << 32
+        vcpu.ple_window = machine.kvm.ple_window[0]
+        vcpu.paused_at = -1
         vcpu.resume = RESUME_ENTER
         vcpu.vm = number
         vcpu.id = index

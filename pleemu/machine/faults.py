@@ -5,16 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from pleemu.hardware import flags
+from pleemu.hardware.apic import MSR_EOI, MSR_ICR, MSR_SELF_IPI, MSR_SVR, MSR_TPR
+from pleemu.hardware.msr import MSR_FMASK, MSR_LSTAR, MSR_STAR
 from pleemu.hardware.records import (
     FAULT_ALIGNMENT,
+    FAULT_CR8,
+    FAULT_DELIVERY,
     FAULT_DESTINATION,
     FAULT_DIVIDE,
     FAULT_JUMP,
     FAULT_MSR,
+    FAULT_MSR_VALUE,
     FAULT_PRIVILEGE,
     FAULT_READ,
     FAULT_READONLY,
     FAULT_SELECTOR,
+    FAULT_SYSCALL,
     FAULT_UNSUPPORTED,
     FAULT_VECTOR,
     FAULT_WRITE,
@@ -31,6 +37,24 @@ FLAG_NAMES = {
     "SF": flags.SF, "IF": flags.IF, "DF": flags.DF, "OF": flags.OF,
 }  # fmt: skip
 _COLUMNS = 4
+_SYSCALL = "STAR, LSTAR and FMASK (0xc0000081, 82, 84)"
+_READABLE = (
+    "readable are, of the x2APIC, ID, version, TPR, PPR, LDR, SVR (0x802, 3, 8, a, d, f), ISR, TMR, IRR (0x810-0x827) "
+    f"and ICR (0x830), and {_SYSCALL}"
+)
+_WRITABLE = (
+    f"writable are, of the x2APIC, TPR, EOI, SVR (0x808, b, f), ICR (0x830) and SELF IPI (0x83f), and {_SYSCALL}"
+)
+_RIGHT_VALUES = {
+    MSR_TPR: "TPR is 0 to 0xff",
+    MSR_EOI: "write 0",
+    MSR_SVR: "SVR has a vector in bits 7:0, and bit 8 enables the APIC",
+    MSR_ICR: "bits 13:12, 17:16 and 31:20 of the ICR are reserved",
+    MSR_SELF_IPI: "write a vector, 16 to 0xff",
+    MSR_STAR: "use 0x0023001000000000, the selectors of the built-in GDT",
+    MSR_LSTAR: "the address is not canonical",
+    MSR_FMASK: "bits 63:32 are reserved",
+}
 
 
 def describe(machine: Machine, layout: Layout, scenario: Scenario) -> str:
@@ -46,15 +70,24 @@ def describe(machine: Machine, layout: Layout, scenario: Scenario) -> str:
     what = {
         FAULT_READ: f"read of {size} bytes at {address:#x}, outside the guest's memory {low:#x}-{high:#x}",
         FAULT_WRITE: f"write of {size} bytes at {address:#x}, outside the guest's memory {low:#x}-{high:#x}",
-        FAULT_READONLY: f"write of {size} bytes at {address:#x} ({image.symbol_at(address)}), which is read-only",
+        FAULT_READONLY: (
+            f"write of {size} bytes at {address:#x} ({image.symbol_at(address)}), {_readonly(int(space.writable_code))}"
+        ),
         FAULT_JUMP: f"jump to {address:#x}, where no instruction begins",
         FAULT_UNSUPPORTED: f"execution reached {address:#x}, where the code ends or an undefined instruction stands",
         FAULT_PRIVILEGE: "privileged instruction at CPL 3",
-        FAULT_MSR: f"access to MSR {address:#x}; known are 0x802 (APIC ID), 0x80b (EOI) and 0x830 (ICR)",
+        FAULT_MSR: f"{'write to' if size else 'read of'} MSR {address:#x}; {_WRITABLE if size else _READABLE}",
+        FAULT_MSR_VALUE: f"write of {size & MASK:#x} to MSR {address:#x}; {_RIGHT_VALUES.get(address)}",
+        FAULT_CR8: f"write of {address:#x} to cr8; use 0 to 15",
+        FAULT_DELIVERY: (
+            f"write of {size & MASK:#x} to MSR {address or MSR_ICR:#x}: only edge-triggered IPIs of delivery mode "
+            "fixed or lowest priority are modelled, with a vector from 16"
+        ),
+        FAULT_SYSCALL: "syscall without an entry point: IA32_LSTAR is 0; name one with the macro `syscall_entry`",
         FAULT_VECTOR: f"interrupt vector {address:#x} has no handler; name one with the macro `vector`",
         FAULT_DESTINATION: (
-            f"ICR write {size:#x} to APIC ID {address}: only fixed IPIs with a vector from 16 to "
-            f"the physical APIC IDs 0-{int(machine.vm[number].vcpus) - 1} are modelled"
+            f"ICR write {size:#x} to destination {address:#x}, which names nobody; this VM has the APIC IDs "
+            f"0-{int(machine.vm[number].vcpus) - 1}, and as a logical ID i is 1 << (i & 15) in cluster i >> 4"
         ),
         FAULT_SELECTOR: f"iretq to privilege level {address}; use a selector with RPL 0 or 3",
         FAULT_DIVIDE: f"divide error: a divisor of 0, or a quotient of more than {8 * size} bits",
@@ -68,6 +101,12 @@ def describe(machine: Machine, layout: Layout, scenario: Scenario) -> str:
         f"{source or scenario.program_path(vm)}: guest fault in {vm.name} vCPU {int(machine.vcpu[v].id)}: {what}; "
         f"RIP {rip:#x} ({where}){shown}\n{registers_of(machine.cpu[v], int(fault.rflags))}"
     )
+
+
+def _readonly(writable_code: int) -> str:
+    if writable_code:
+        return "an instruction, which cannot change while the guest runs"
+    return "which is read-only; vm.writable_code lets a guest write beside its instructions"
 
 
 def registers_of(cpu: Any, rflags: int) -> str:

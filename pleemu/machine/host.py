@@ -14,9 +14,9 @@ the middle: at most 5 us, the longest stretch of host code, with the default cos
 
 from pleemu.hardware.clock import cycles_to_ns
 from pleemu.hardware.cpuid import cpuid
-from pleemu.hardware.interrupts import deliverable, end_of_interrupt, take_over_posted
-from pleemu.hardware.isa import RCX
-from pleemu.hardware.ple import arm
+from pleemu.hardware.interrupts import deliverable, take_over_posted
+from pleemu.hardware.msr import move_cr8
+from pleemu.hardware.pause import load_pause_controls
 from pleemu.hardware.records import (
     ENTERING,
     EXITING,
@@ -27,18 +27,24 @@ from pleemu.hardware.records import (
     SPINNING,
     SWITCHING,
 )
-from pleemu.hardware.system import MSR_ICR
-from pleemu.hypervisor.ipi import apic_send_ipi, sync_at_entry
+from pleemu.hypervisor.icr import apic_send_ipi
+from pleemu.hypervisor.ipi import sync_at_entry
+from pleemu.hypervisor.ipi_virtualisation import pi_wakeup_handler
+from pleemu.hypervisor.msr import kvm_get_msr, kvm_set_msr
 from pleemu.hypervisor.on_spin import kvm_vcpu_on_spin
 from pleemu.hypervisor.records import RESUME_ENTER, RESUME_HALT, RESUME_SPIN
 from pleemu.hypervisor.window import grow_ple_window
 from pleemu.jit import compiled
 from pleemu.machine.switch import go, go_on, resume, schedule, set_next_tick, skip_emulated_instruction
 from pleemu.observe.events import (
+    APIC_WRITE,
     CPUID,
+    CR_ACCESS,
     HLT,
+    INTERRUPT_WINDOW,
     KVM_ENTRY,
     KVM_EXIT,
+    MSR_READ,
     MSR_WRITE,
     PAUSE_INSTRUCTION,
     PLE_WINDOW,
@@ -59,6 +65,7 @@ def begin_exit(m, p, reason, now):
     vcpu = m.vcpu[m.pcpu[p].vcpu]
     vcpu.guest_cycles += now - vcpu.guest_from
     vcpu.exit_reason = reason
+    m.pcpu[p].exit_from = now
     go(m, p, EXITING, now + m.cost[0].exit)
 
 
@@ -68,7 +75,12 @@ def host_step(m, p):
     pcpu = m.pcpu[p]
     now = pcpu.cycle
     phase = pcpu.phase
-    if phase == EXITING:
+    woken = 0
+    if m.kvm[0].ipiv == 1 and phase != EXITING and pcpu.interrupt_at <= now:
+        woken = pi_wakeup_handler(m, p, now)
+    if woken > 0:
+        pcpu.cycle = now + woken * m.cost[0].wakeup
+    elif phase == EXITING:
         handle_exit(m, p, now)
     elif pcpu.next_tick <= now:
         tick(m, p, now)
@@ -97,6 +109,9 @@ def tick(m, p, now):
 def handle_exit(m, p, now):
     """kvm_exit, and the part of its handler that acts at once."""
     pcpu = m.pcpu[p]
+    if pcpu.buffered > 0:
+        pcpu.cycle = pcpu.commit_at  # the exit is complete when all stores are in memory
+        return
     cost = m.cost[0]
     v = pcpu.vcpu
     vcpu, cpu = m.vcpu[v], m.cpu[v]
@@ -105,30 +120,40 @@ def handle_exit(m, p, now):
     count_exit(m, v, reason)
     vcpu.exited_at = now
     if reason == PAUSE_INSTRUCTION:
-        count_pause_exit(m, v, cpu.pc, now, now - vcpu.entered_at, cpu.ple_window, m.run[0].run_gap)
-        old = grow_ple_window(m, v)
-        if old != vcpu.ple_window:
-            record(m, now, PLE_WINDOW, p, v, old, vcpu.ple_window, 0)
+        count_pause_exit(m, v, cpu.pc, now, now - vcpu.entered_at, vcpu.ple_window, m.run[0].run_gap)
+        if m.kvm[0].window_control == 1:
+            old = grow_ple_window(m, v)
+            if old != vcpu.ple_window:
+                record(m, now, PLE_WINDOW, p, v, old, vcpu.ple_window, 0)
         go(m, p, SPINNING, now + cost.pause_handler)
     elif reason == HLT:
         skip_emulated_instruction(m, v)
         go(m, p, HALTING, now + cost.hlt_handler)
     elif reason == MSR_WRITE:
-        extra = 0
-        if cpu.registers[RCX] & 0xFFFFFFFF == MSR_ICR:
-            extra = apic_send_ipi(m, p, v, now)
-        else:
-            end_of_interrupt(cpu)
+        extra = kvm_set_msr(m, p, v, now)
         skip_emulated_instruction(m, v)
         go(m, p, ENTERING, now + cost.msr_write + extra)
     elif reason == CPUID:
         cpuid(m, v)
         skip_emulated_instruction(m, v)
         go(m, p, ENTERING, now + cost.msr_write)  # proposed: its handler takes as long as WRMSR's
+    elif reason == APIC_WRITE:  # the instruction is done, the IPI is not
+        go(m, p, ENTERING, now + cost.msr_write + apic_send_ipi(m, p, v, cpu.pc - 1, now))
+    elif reason == MSR_READ or reason == CR_ACCESS:
+        if reason == MSR_READ:
+            kvm_get_msr(m, v)
+        else:
+            move_cr8(m, v, cpu.pc, now)
+        skip_emulated_instruction(m, v)
+        go(m, p, ENTERING, now + cost.msr_write)
+    elif reason == INTERRUPT_WINDOW:  # the entry behind it injects
+        go(m, p, ENTERING, now)
     else:
         if pcpu.interrupt_at <= now:
             pcpu.interrupt_at = NEVER
         spent = cost.interrupt_handler
+        if m.kvm[0].ipiv == 1:
+            spent += pi_wakeup_handler(m, p, now) * cost.wakeup
         if pcpu.next_tick <= now:
             scheduler_tick(m, p, cycles_to_ns(m.clock[0], now))
             set_next_tick(m, p, now)
@@ -186,8 +211,7 @@ def enter(m, p, now):
         time_exit(m, v, vcpu.exit_reason, now - vcpu.exited_at)
     vcpu.ipi_received = 0
     vcpu.entered_at = now
-    cpu.ple_window = vcpu.ple_window
-    arm(cpu)
+    load_pause_controls(cpu, vcpu.ple_window)
     vcpu.guest_from = now + m.cost[0].entry
     go(m, p, GUEST, vcpu.guest_from)
 

@@ -2,6 +2,7 @@
 
     the earliest pCPU is     it
     IDLE                     wakes by the interrupt that has arrived and reschedules
+    that has a store due     commits it
     in the GUEST             executes instructions, until another pCPU is earlier, its
                              timer ticks, or something takes it out of the guest
     anywhere in the host     takes a tick that is due, then does what its phase says (`host`)
@@ -18,11 +19,34 @@ from pleemu.hardware.flags import rflags
 from pleemu.hardware.interrupts import deliver, deliverable, send_host_interrupt, take_over_posted
 from pleemu.hardware.isa import PROBE_OPERATION_DONE
 from pleemu.hardware.records import GUEST, IDLE, NEVER, NO_FAULT
-from pleemu.hardware.why import CPUID_EXIT, ENDED, HLT_EXIT, PAUSE_EXIT, PROBED, WRMSR_EXIT
-from pleemu.jit import compiled, entry_point
+from pleemu.hardware.store_buffer import commit, receive_line
+from pleemu.hardware.why import (
+    CPUID_EXIT,
+    CR8_EXIT,
+    ENDED,
+    HLT_EXIT,
+    ICR_WRITTEN,
+    PAUSE_EXIT,
+    PROBED,
+    RDMSR_EXIT,
+    WRMSR_EXIT,
+)
+from pleemu.hypervisor.ipi_virtualisation import virtualise_ipi
+from pleemu.jit import compiled, entry_point, inlined
 from pleemu.machine.host import begin_exit, end_thread, host_step, leave_open_intervals
 from pleemu.machine.switch import wake_from_idle
-from pleemu.observe.events import CPUID, EXTERNAL_INTERRUPT, HLT, MSR_WRITE, PAUSE_INSTRUCTION, PROBE
+from pleemu.observe.events import (
+    APIC_WRITE,
+    CPUID,
+    CR_ACCESS,
+    EXTERNAL_INTERRUPT,
+    HLT,
+    INTERRUPT_WINDOW,
+    MSR_READ,
+    MSR_WRITE,
+    PAUSE_INSTRUCTION,
+    PROBE,
+)
 from pleemu.observe.journal import record
 from pleemu.scheduler.core import wake_up_new_task
 
@@ -48,7 +72,7 @@ def advance(m):
         if m.journal[0].recorded > run.room:
             return BUFFER_FULL
         p, limit, limit_p = earliest_two(m)
-        now = m.pcpu[p].cycle
+        now = next_of(m, p)
         if run.next_birth <= now and run.next_birth < run.until:
             start_thread(m)
             continue
@@ -56,6 +80,9 @@ def advance(m):
             return STUCK if now == NEVER and run.next_birth == NEVER else FINISHED
         if now >= run.progress:
             return PROGRESS
+        if m.pcpu[p].commit_at <= m.pcpu[p].cycle:
+            commit(m, p, now)
+            continue
         phase = m.pcpu[p].phase
         if phase == GUEST:
             # Equal cycles: the pCPU with the smaller number comes first.
@@ -87,17 +114,23 @@ def start_thread(m):
 def earliest_two(m):
     """The pCPU with the smallest (cycle, number); and of the others the smallest (cycle, number)."""
     first = 0
-    first_cycle = m.pcpu[0].cycle
+    first_cycle = next_of(m, 0)
     second = -1
     second_cycle = NEVER
     for p in range(1, m.pcpu.shape[0]):
-        cycle = m.pcpu[p].cycle
+        cycle = next_of(m, p)
         if cycle < first_cycle:
             second, second_cycle = first, first_cycle
             first, first_cycle = p, cycle
         elif cycle < second_cycle or second < 0:
             second, second_cycle = p, cycle
     return first, second_cycle, second
+
+
+@inlined
+def next_of(m, p):
+    """The cycle at which pCPU ``p`` does its next thing, or its store buffer commits."""
+    return min(m.pcpu[p].cycle, m.pcpu[p].commit_at)
 
 
 @compiled
@@ -107,6 +140,8 @@ def guest_step(m, p, ordered_until, others):
     v = pcpu.vcpu
     cpu = m.cpu[v]
     now = pcpu.cycle
+    if pcpu.awaited_at <= now:
+        receive_line(m, p)
     host_interrupt = min(pcpu.next_tick, pcpu.interrupt_at)
     if now >= host_interrupt:
         begin_exit(m, p, EXTERNAL_INTERRUPT, now)
@@ -116,12 +151,19 @@ def guest_step(m, p, ordered_until, others):
     if cpu.interrupt_flag == 1 and cpu.shadow == 0:
         vector = deliverable(cpu)
         if vector >= 0:
+            if cpu.apicv == 0 and cpu.injected == 0:
+                begin_exit(m, p, INTERRUPT_WINDOW, now)
+                return
+            if pcpu.buffered > 0:
+                pcpu.cycle = pcpu.commit_at  # interrupts wait for the stores before them
+                return
+            cpu.injected = 0
             if deliver(m, v, vector, now) == NO_FAULT:
                 pcpu.cycle = now + m.cost[0].delivery
             return
     # Nobody can interrupt this pCPU sooner than one IPI after the earliest of the others.
     free_until = min(host_interrupt, cpu.pir_at, others + m.cost[0].ipi, m.run[0].until)
-    why, now = execute(m, v, now, ordered_until, free_until)
+    why, now = execute(m, p, v, now, ordered_until, free_until)
     pcpu.cycle = now
     if why == PAUSE_EXIT:
         begin_exit(m, p, PAUSE_INSTRUCTION, now)
@@ -131,6 +173,14 @@ def guest_step(m, p, ordered_until, others):
         begin_exit(m, p, MSR_WRITE, now)
     elif why == CPUID_EXIT:
         begin_exit(m, p, CPUID, now)
+    elif why == RDMSR_EXIT:
+        begin_exit(m, p, MSR_READ, now)
+    elif why == CR8_EXIT:
+        begin_exit(m, p, CR_ACCESS, now)
+    elif why == ICR_WRITTEN:
+        now = step_over(m, p, v, now)
+        if not virtualise_ipi(m, p, v, now - m.code[cpu.pc - 1].cycles):
+            begin_exit(m, p, APIC_WRITE, now)
     elif why == PROBED:
         pass_probe(m, p, v, now)
     elif why == ENDED:
@@ -145,7 +195,16 @@ def pass_probe(m, p, v, now):
     record(m, now, PROBE, p, v, i.probe, cpu.probe_value, i.address)
     if i.probe == PROBE_OPERATION_DONE:
         m.vm[m.vcpu[v].vm].operations += 1
+    step_over(m, p, v, now)
+
+
+@compiled
+def step_over(m, p, v, now):
+    """The instruction at pc is done; returns the cycle at which it is."""
+    cpu = m.cpu[v]
+    now += m.code[cpu.pc].cycles
     cpu.pc += 1
     cpu.instructions += 1
     cpu.shadow = 0
-    m.pcpu[p].cycle = now + i.cycles
+    m.pcpu[p].cycle = now
+    return now

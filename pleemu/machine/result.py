@@ -12,7 +12,7 @@ class ExitStatistics:
     """VM exits of one reason in one VM, timed as `perf kvm stat` does: from kvm_exit to kvm_entry."""
 
     vm: str
-    reason: str  # KVM's name, e.g. PAUSE_INSTRUCTION
+    reason: str  # KVM's name: PAUSE_INSTRUCTION on Intel, pause on AMD
     count: int  # of kvm_exit
     timed: int  # of those that a kvm_entry followed: what the times are over
     total_ns: int
@@ -32,8 +32,8 @@ class ContinuousRun:
     start_ns: int
     period_ns: float  # mean kvm_exit to kvm_exit
     guest_ns: float  # mean kvm_entry to kvm_exit
-    first_window: int  # PLE_Window in force at the first and at the last exit of the run, TSC ticks
-    last_window: int
+    first_window: int  # in force at the first and at the last exit of the run: PLE_Window in TSC ticks,
+    last_window: int  # on AMD PauseFilterCount in PAUSEs
 
 
 @frozen(kw_only=True)
@@ -41,6 +41,9 @@ class PleStatistics:
     """All PAUSE exits of a run."""
 
     exits: int
+    pauses: int  # PAUSEs executed without an exit
+    pauses_before_first: int | None  # of these, in the loop that led to the first exit; None: no exit
+    guest_ns: float | None  # mean kvm_entry to kvm_exit of PAUSE exits
     continuous: int  # exits that belong to a run of two or more
     longest_run: int
     by_symbol: dict[str, int]
@@ -68,6 +71,8 @@ class VmResult:
     cpu_share: float  # of all pCPU time of the run, 0..1; host work on its behalf included
     guest_share: float  # of all pCPU time of the run spent executing its instructions
     operations: int  # `operation_done` probes
+    image: str = ""  # digest of its guest as linked
+    compilers: tuple[str, ...] = ()  # that made the guest's objects, as they name themselves
 
 
 @frozen(kw_only=True)

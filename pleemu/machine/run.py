@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from pleemu.machine.result import Run
 from pleemu.machine.state import Machine
 from pleemu.policy import Policy
 from pleemu.policy import policy as policy_named
-from pleemu.scenario import Scenario
+from pleemu.scenario import Program, Scenario
 
 # How often the loop returns to Python, for progress and for an interrupt from the keyboard.
 PROGRESS_STEPS = 100
@@ -35,10 +34,10 @@ def prepare(announce: Callable[[str], None]) -> None:
     announce_compilation(lambda: announce("compiling the emulator's core for this machine, once: about 20 s ..."))
 
 
-def load_programs(scenario: Scenario) -> dict[Path, Image]:
-    """Assemble and link every program of a scenario, each once."""
-    paths = {scenario.program_path(vm): None for vm in scenario.vm}
-    return {path: load(path) for path in paths}
+def load_programs(scenario: Scenario) -> dict[Program, Image]:
+    """Compile, assemble and link every program of a scenario, each once."""
+    programs = dict.fromkeys(scenario.program_of(vm) for vm in scenario.vm)
+    return {program: load(*program.paths, cc=program.cc, cflags=program.cflags) for program in programs}
 
 
 def simulate(
@@ -47,7 +46,7 @@ def simulate(
     policy: Policy | None = None,
     events: Callable[[np.ndarray], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
-    programs: dict[Path, Image] | None = None,
+    programs: dict[Program, Image] | None = None,
 ) -> Run:
     """Run a scenario to its end.
 

@@ -31,9 +31,14 @@ class Machine(NamedTuple):
     cpu: np.recarray  # [v]
     space: np.recarray  # [j]
     code: np.recarray  # instruction tables of all programs
-    index_of: np.ndarray  # code byte -> index into `code`, of all VMs
+    index_of: np.ndarray  # code byte -> index into `code` of what begins there, of all VMs; see `protection`
     vectors: np.ndarray  # [j, 256] index into `code` of the handler, -1 none
     memory: np.ndarray  # 64-bit words of all VMs
+    line: np.recarray  # [line of memory]
+    holders: np.ndarray  # [line of memory, word] set of pCPUs that hold it
+    domain: np.ndarray  # [p, word] set of pCPUs that share p's last-level cache
+    buffer: np.recarray  # [p, place] store buffers
+    timing: np.recarray  # [1]
     clock: np.recarray  # [1]
     fault: np.recarray  # [1]
     # scheduler

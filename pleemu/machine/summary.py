@@ -17,7 +17,7 @@ from pleemu.machine.result import (
     VmResult,
 )
 from pleemu.machine.state import Machine
-from pleemu.observe.events import EXIT_REASONS
+from pleemu.observe.events import exit_reasons
 from pleemu.observe.records import BOOST_CLASSES
 from pleemu.policy import Policy
 from pleemu.scenario import Scenario
@@ -42,7 +42,7 @@ def summarise(
         exits=_exits(machine, scenario),
         ple=_ple(machine, layout, scenario),
         boosts=_boosts(machine, scenario),
-        vms=_vms(machine, scenario),
+        vms=_vms(machine, layout, scenario),
         timeline=_timeline(machine, scenario),
     )
 
@@ -55,7 +55,7 @@ def _exits(machine: Machine, scenario: Scenario) -> tuple[ExitStatistics, ...]:
     rows = []
     for number, vm in enumerate(scenario.vm):
         first = int(machine.vm[number].first_vcpu)
-        for reason, name in EXIT_REASONS.items():
+        for reason, name in exit_reasons(scenario.hardware.is_amd).items():
             cells = machine.exits[first : first + vm.vcpus, reason]
             cells = cells[cells["count"] > 0]
             timed = cells[cells["timed"] > 0]
@@ -82,8 +82,14 @@ def _ple(machine: Machine, layout: Layout, scenario: Scenario) -> PleStatistics:
         by_symbol[symbol] = by_symbol.get(symbol, 0) + int(machine.pause_at[v, pc])
     lengths = {1 << k: int(count) for k, count in enumerate(machine.run_lengths) if count}
     runs = tuple(_run(machine, layout, scenario, run) for run in machine.longest if run["length"] > 0)
+    exits = int(np.sum(machine.pause_at))
+    stopped = machine.vcpu[machine.vcpu.paused_at >= 0]
+    first: Any = stopped[np.argmin(stopped.paused_at)] if len(stopped) else None
     return PleStatistics(
-        exits=int(np.sum(machine.pause_at)),
+        exits=exits,
+        pauses=int(np.sum(machine.cpu.pauses)),
+        pauses_before_first=None if first is None else int(first.paused_after),
+        guest_ns=_ns(machine, np.sum(machine.vcpu.pausing_cycles)) / exits if exits else None,
         continuous=int(machine.continuous[0]),
         longest_run=runs[0].length if runs else 0,
         by_symbol=dict(sorted(by_symbol.items(), key=lambda item: (-item[1], item[0]))),
@@ -126,7 +132,7 @@ def _boosts(machine: Machine, scenario: Scenario) -> tuple[BoostStatistics, ...]
     )
 
 
-def _vms(machine: Machine, scenario: Scenario) -> tuple[VmResult, ...]:
+def _vms(machine: Machine, layout: Layout, scenario: Scenario) -> tuple[VmResult, ...]:
     total = scenario.hardware.pcpus * int(machine.run.until[0])
     rows = []
     for number, vm in enumerate(scenario.vm):
@@ -139,6 +145,8 @@ def _vms(machine: Machine, scenario: Scenario) -> tuple[VmResult, ...]:
                 cpu_share=int(np.sum(vcpus.thread_cycles)) / total,
                 guest_share=int(np.sum(vcpus.guest_cycles)) / total,
                 operations=int(machine.vm[number].operations),
+                image=layout.images[number].digest,
+                compilers=layout.images[number].linked.producers,
             )
         )
     return tuple(rows)

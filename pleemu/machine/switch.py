@@ -6,6 +6,7 @@ in again is kept in `vcpu.resume`.
 
 from pleemu.hardware.clock import cycles_to_ns
 from pleemu.hardware.records import ENTERING, HALTING, IDLE, NEVER, RESCHEDULING, SWITCHING
+from pleemu.hypervisor.ipi_virtualisation import pi_wakeup_handler
 from pleemu.hypervisor.notifiers import kvm_sched_in, kvm_sched_out
 from pleemu.hypervisor.on_spin import end_spin
 from pleemu.hypervisor.records import RESUME_ENTER, RESUME_HALT, RESUME_SPIN
@@ -58,7 +59,8 @@ def go_on(m, p, v, where, now):
     """The thread goes on where it called schedule()."""
     if where == RESUME_SPIN:
         end_spin(m, v)
-        skip_emulated_instruction(m, v)
+        if m.kvm[0].skip_pause == 1:
+            skip_emulated_instruction(m, v)
     # A wake-up ends kvm_vcpu_block only if the vCPU can take the interrupt: `halt` looks again.
     phase = HALTING if where == RESUME_HALT else ENTERING
     m.vcpu[v].resume = RESUME_ENTER
@@ -91,7 +93,10 @@ def wake_from_idle(m, p):
     now = pcpu.cycle
     pcpu.interrupt_at = NEVER
     set_next_tick(m, p, now)
-    go(m, p, RESCHEDULING, now + m.cost[0].idle_exit)
+    spent = m.cost[0].idle_exit
+    if m.kvm[0].ipiv == 1:
+        spent += pi_wakeup_handler(m, p, now) * m.cost[0].wakeup
+    go(m, p, RESCHEDULING, now + spent)
 
 
 @compiled

@@ -6,7 +6,7 @@
     PLE_WINDOW      old                 new              0
     SCHED_SWITCH    previous vCPU       next vCPU        state of the previous: R, R+, S or X
     SCHED_WAKEUP    woken vCPU          target pCPU      0
-    APIC_IPI        destination APIC ID vector           0         (sent by `vcpu`)
+    APIC_IPI        destination field   vector           low half of the ICR (sent by `vcpu`)
     YIELD_TO        target vCPU         result (1,0,-3)  0
     PROBE           probe number        operand          RIP
 
@@ -30,16 +30,39 @@ import numpy as np
 STATE_RUNNING, STATE_PREEMPTED, STATE_SLEEPING, STATE_DEAD = range(4)
 STATE_NAMES = ("R", "R+", "S", "X")
 
-# Exit reasons by KVM's names and numbers (SDM 3 appendix C; v5.6 arch/x86/include/uapi/asm/vmx.h).
-EXTERNAL_INTERRUPT, CPUID, HLT, MSR_WRITE, PAUSE_INSTRUCTION = 1, 10, 12, 32, 40
+# Exit reasons by KVM's names and numbers on VMX (SDM 3 appendix C; v5.6 arch/x86/include/uapi/asm/vmx.h).
+EXTERNAL_INTERRUPT, INTERRUPT_WINDOW, CPUID, HLT, CR_ACCESS, MSR_READ, MSR_WRITE = 1, 7, 10, 12, 28, 31, 32
+PAUSE_INSTRUCTION, APIC_WRITE = 40, 56
 EXIT_REASONS = {
     EXTERNAL_INTERRUPT: "EXTERNAL_INTERRUPT",
+    INTERRUPT_WINDOW: "INTERRUPT_WINDOW",
     CPUID: "CPUID",
     HLT: "HLT",
+    CR_ACCESS: "CR_ACCESS",
+    MSR_READ: "MSR_READ",
     MSR_WRITE: "MSR_WRITE",
     PAUSE_INSTRUCTION: "PAUSE_INSTRUCTION",
+    APIC_WRITE: "APIC_WRITE",
 }
 EXIT_REASON_LIMIT = 64
+
+# On SVM the events have the same numbers; KVM's names for them are others (v5.6 arch/x86/include/uapi/asm/svm.h).
+SVM_EXIT_REASONS = EXIT_REASONS | {
+    EXTERNAL_INTERRUPT: "interrupt",
+    INTERRUPT_WINDOW: "vintr",
+    CPUID: "cpuid",
+    HLT: "hlt",
+    MSR_READ: "msr",
+    MSR_WRITE: "msr",
+    PAUSE_INSTRUCTION: "pause",
+}
+PAUSE_EXIT_NAMES = (EXIT_REASONS[PAUSE_INSTRUCTION], SVM_EXIT_REASONS[PAUSE_INSTRUCTION])
+
+
+def exit_reasons(amd: bool) -> dict[int, str]:
+    """Return the names of the exit reasons that KVM prints on such a host."""
+    return SVM_EXIT_REASONS if amd else EXIT_REASONS
+
 
 EVENT = np.dtype(
     [

@@ -24,6 +24,11 @@ def time_exit(m, v, reason, cycles):
 def count_pause_exit(m, v, pc, now, guest_cycles, window, gap_cycles):
     """A PAUSE exit at ``pc`` continues the vCPU's run of exits or begins another."""
     m.pause_at[v, pc] += 1
+    vcpu, cpu = m.vcpu[v], m.cpu[v]
+    if vcpu.paused_at < 0:
+        vcpu.paused_at = now
+        vcpu.paused_after = cpu.pauses - cpu.loop_pauses_from
+    vcpu.pausing_cycles += guest_cycles
     column = now // m.journal[0].column_cycles
     if column < m.pause_columns.shape[1]:
         m.pause_columns[v, column] += 1

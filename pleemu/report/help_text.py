@@ -8,6 +8,7 @@ from typing import Any
 from attrs import NOTHING, Attribute
 
 from pleemu.conform.replay import FORMATS
+from pleemu.report.disasm_keys import DISASM_KEYS
 from pleemu.report.json_form import CONFORM_KEYS, RUN_KEYS
 from pleemu.scenario import Scenario
 from pleemu.structure import paths
@@ -16,7 +17,8 @@ _EXAMPLES = """\
 Examples:
   {command} worst_case --policy debooster --host.hz 1000
   {command} my_scenario.toml --kvm.ple_gap=64 --vm.0.pinning 0,0,1 --json
-  {command} my_guest.S --vcpus 4 --pcpus 2 --duration 50ms"""
+  {command} my_guest.S --vcpus 4 --pcpus 2 --duration 50ms
+  {command} main.c lock.S --cc gcc --cflags=-O3    (one guest of two files)"""
 
 
 def run_help() -> str:
@@ -28,7 +30,9 @@ def run_help() -> str:
 def compare_help() -> str:
     """Return what stands below the options of ``pleemu compare --help``."""
     examples = _EXAMPLES.format(command="pleemu compare").replace("--policy debooster", "--policies vanilla,debooster")
-    keys = '  runs          a list of runs; the keys of each are listed by "pleemu run --help"'
+    examples += "\n  pleemu compare worst_case --across hardware.processor=haswell,skylake-sp,zen4"
+    examples += "\n  pleemu compare worst_case --across 'vm.0.pinning=0,0;0,1' --across host.hz=250,1000 --pcpus 2"
+    keys = '  runs          a list of runs: each has a name and the keys that are listed by "pleemu run --help"'
     return f"{examples}\n\n{_fields()}\n\nKeys of the JSON object:\n{keys}"
 
 
@@ -38,6 +42,12 @@ def conform_help() -> str:
     formats = "Formats, plain or gzip'ed JSON: " + ", ".join(FORMATS) + "."
     codes = "Exit code: 0 all cases agree, 1 some do not, 2 a file is no recorded vectors."
     return f"{formats}\n{codes}\n\nThe JSON object has a list `files`; the keys of each:\n{keys}"
+
+
+def disasm_help() -> str:
+    """Return what stands below the options of ``pleemu disasm --help``."""
+    keys = "\n".join(f"  {key:14}{meaning}" for key, meaning in DISASM_KEYS.items())
+    return f'Keys of each entry of "guests" in the JSON object:\n{keys}'
 
 
 def _fields() -> str:

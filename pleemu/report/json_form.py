@@ -26,9 +26,10 @@ RUN_KEYS = {
     "ended": "why the run stopped",
     "exits": "count of VM exits by KVM's reason name",
     "exit_times": "per VM and reason: count, timed, total_ns, min_ns, max_ns from kvm_exit to kvm_entry",
-    "ple": "PAUSE exits: exits, continuous, longest_run, by_symbol, runs, run_lengths",
+    "ple": "PAUSE exits: exits, continuous, longest_run, by_symbol, runs, run_lengths; pauses executed without one, "
+    "pauses_before_first: in the loop that led to the first one, guest_ns: mean kvm_entry to kvm_exit",
     "boosts": "directed yields per VM and state of the target: attempts, accepted, honoured",
-    "vms": "per VM: name, vcpus, cpu_share, guest_share (of all pCPU time, 0..1), operations",
+    "vms": "per VM: name, vcpus, cpu_share, guest_share (of all pCPU time, 0..1), operations, image, compilers",
 }
 
 # The keys of a file's object, as `pleemu conform --help` documents them.
@@ -64,9 +65,10 @@ def run_json(run: Run) -> str:
     return json.dumps(run_to_dict(run), indent=2, allow_nan=False)
 
 
-def compare_json(runs: Iterable[Run]) -> str:
-    """Return runs as the JSON text that `pleemu compare --json` prints."""
-    return json.dumps({"runs": [run_to_dict(run) for run in runs]}, indent=2, allow_nan=False)
+def compare_json(runs: Iterable[tuple[str, Run]]) -> str:
+    """Return named runs as the JSON text that `pleemu compare --json` prints."""
+    rows = [{"name": name, **run_to_dict(run)} for name, run in runs]
+    return json.dumps({"runs": rows}, indent=2, allow_nan=False)
 
 
 def conform_json(files: Iterable[Conformance]) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from pleemu import catalogue
 from pleemu.hardware import isa
 from pleemu.policy import POLICIES, SCHEDULERS
-from pleemu.processor import PROCESSORS
+from pleemu.processor import FIGURES, PROCESSORS, Processor
 from pleemu.report.grid import Column, Grid
-from pleemu.scenario import load
+from pleemu.scenario import Kvm, load
 
 _NAME = Column("name", left=True)
 _SUMMARY = Column("what", left=True, wraps=True)
@@ -18,6 +19,7 @@ COST_NAMES = {
     for name, number in vars(isa).items()
     if name.startswith("COST_") and name != "COST_CLASSES"
 }
+_GAP = Kvm().ple_gap  # AMD: pause_filter_thresh, the same
 _HEAD = 4096  # characters of a source in which its first comment is
 
 
@@ -64,12 +66,44 @@ def processors() -> Grid:
     """Return the processor presets, in core cycles."""
     grid = Grid(
         "Processors",
-        (_NAME, Column("PAUSE"), Column("LOCK"), Column("RDTSC"), Column("MFENCE"), _SUMMARY),
-        note="Costs in core cycles. --hardware.processor NAME",
+        (
+            _NAME,
+            Column("vendor", left=True),
+            Column("TSC"),
+            Column("PAUSE"),
+            Column("LOCK", minor=1),
+            Column("RDTSC", minor=3),
+            Column("MFENCE", minor=2),
+            Column("spin exits", left=True),
+            _SUMMARY,
+        ),
+        note="Costs in core cycles, TSC in GHz. Spin exits: whether a bare spin loop (pause; cmp; jne) can exit "
+        f"at KVM's gap of {_GAP} TSC ticks, or from which core clock on. --hardware.processor NAME; "
+        "pleemu list figures has all figures and their sources.",
     )
     for one in PROCESSORS:
         costs = (one.pause_cycles, one.locked_cycles, one.rdtsc_cycles, one.fence_cycles)
-        grid.add(one.name, *(str(cost) for cost in costs), one.summary)
+        shown = (str(cost) for cost in costs)
+        grid.add(one.name, one.vendor, f"{one.tsc_khz / 1e6:g}", *shown, _spin_exits(one), one.summary)
+    return grid
+
+
+def _spin_exits(one: Processor) -> str:
+    """Whether the PAUSEs of a bare spin loop are near enough to each other, at the TSC's own rate or with turbo."""
+    if one.spin_loop_ticks(one.tsc_khz, one.tsc_khz) <= _GAP:
+        return "yes"
+    needed = one.spin_loop_ticks(one.tsc_khz, one.tsc_khz) / _GAP * one.tsc_khz / 1e6
+    return f"from {math.ceil(needed * 100) / 100:g} GHz"
+
+
+def figures() -> Grid:
+    """Return every figure of every processor preset with its source."""
+    columns = (_NAME, Column("figure", left=True), Column("value"), Column("source", left=True, wraps=True))
+    grid = Grid("Figures of the processors", columns, note="--hardware.FIGURE VALUE overrides one")
+    for one in PROCESSORS:
+        for figure in FIGURES:
+            name = one.name if figure == FIGURES[0] else ""
+            grid.add(name, figure, f"{getattr(one, figure):,}", one.sources[figure])
     return grid
 
 
@@ -106,6 +140,7 @@ LISTS = {
     "policies": policies,
     "schedulers": schedulers,
     "processors": processors,
+    "figures": figures,
 }
 
 

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from pleemu.machine.result import ExitStatistics, Run
+from pleemu.observe.events import PAUSE_EXIT_NAMES
 from pleemu.report import units
 from pleemu.report.grid import Column, Grid
 
@@ -45,8 +46,8 @@ def header(run: Run) -> Text:
     """Return what ran, where and for how long."""
     scenario, hardware = run.scenario, run.scenario.hardware
     clock = f"{hardware.core_rate_khz / 1e6:g} GHz"
-    if hardware.core_rate_khz != hardware.tsc_khz:
-        clock += f" (TSC {hardware.tsc_khz / 1e6:g} GHz)"
+    if hardware.core_rate_khz != hardware.tsc_rate_khz:
+        clock += f" (TSC {hardware.tsc_rate_khz / 1e6:g} GHz)"
     machine = (
         f"{hardware.pcpus} x {hardware.processor} at {clock}, {scenario.host.scheduler} at {scenario.host.hz} Hz, "
         + ", ".join(f"{vm.name} ({vm.vcpus} vCPUs)" for vm in scenario.vm[:4])
@@ -89,7 +90,7 @@ def exit_table(run: Run) -> Grid:
             units.microseconds(row.min_ns),
             units.microseconds(row.max_ns),
             units.microseconds(row.total_ns / row.timed) if row.timed else "-",
-            style="red" if row.reason == "PAUSE_INSTRUCTION" else "",
+            style="red" if row.reason in PAUSE_EXIT_NAMES else "",
         )
     if not merged:
         grid.add("none", "0", "-", "-", "-", "-", "-", style="dim")
@@ -136,7 +137,7 @@ def continuous_table(run: Run) -> Grid:
             Column("symbol", left=True, shrinks=True),
             Column("period"),
             Column("guest", minor=1),
-            Column("window, ticks", minor=2),
+            Column(f"window, {'PAUSEs' if run.scenario.hardware.is_amd else 'ticks'}", minor=2),
             Column("at", minor=3),
         ),
         note="A run: same vCPU, same RIP, at most 1 ms from exit to exit. "
@@ -199,7 +200,7 @@ def vm_table(run: Run) -> Grid:
         note="Shares are of all pCPU time. Operations: `operation_done` probes.",
     )
     for vm in run.vms:
-        pauses = sum(row.count for row in run.exits if row.vm == vm.name and row.reason == "PAUSE_INSTRUCTION")
+        pauses = sum(row.count for row in run.exits if row.vm == vm.name and row.reason in PAUSE_EXIT_NAMES)
         grid.add(
             vm.name,
             str(vm.vcpus),

@@ -4,7 +4,7 @@
 
 What a real trace has and this one makes up: pids (2677 + 100 for each earlier VM + the vCPU's
 number; the step is a larger multiple of 100 if a VM has more than 100 vCPUs), priority 120, and
-`info` 0. An IPI is always fixed, physical, edge-triggered and for one destination.
+`info` 0.
 
 v5.6 has no tracepoint for a directed yield on x86, so YIELD_TO leaves no line: it shows, as on a
 real host, in the sched_switch that follows a PAUSE exit. A probe of the guest is printed as perf
@@ -29,6 +29,14 @@ _FIRST_PID = 2677
 _PID_STEP = 100
 _U64 = 2**64 - 1
 _PRIORITY = 120
+# Fields of the ICR's low half, by their lowest bit: what each value is called.
+_ICR_FIELDS = (
+    (8, ("Fixed", "LowPrio", "SMI", "Res3", "NMI", "INIT", "SIPI", "ExtINT")),
+    (11, ("physical", "logical")),
+    (14, ("de-assert", "assert")),
+    (15, ("edge", "level")),
+    (18, ("dst", "self", "all", "all-but-self")),
+)
 _WITHOUT_ARGUMENT = (PROBE_OPERATION_DONE,)
 
 _Event = tuple[int, int, int]  # a, b, c
@@ -40,6 +48,7 @@ class PerfScript:
     def __init__(self, scenario: Scenario, file: TextIO) -> None:
         self._file = file
         self._core_khz = scenario.hardware.core_rate_khz
+        self._reasons = events.exit_reasons(scenario.hardware.is_amd)
         step = _PID_STEP * -(-max(vm.vcpus for vm in scenario.vm) // _PID_STEP)
         numbered = [(vm, vcpu) for vm, one in enumerate(scenario.vm) for vcpu in range(one.vcpus)]
         self._number_in_vm = [vcpu for _, vcpu in numbered]
@@ -73,7 +82,7 @@ class PerfScript:
 
     def _kvm_exit(self, _: int, vcpu: int, event: _Event) -> str:
         reason, rip, _ = event
-        name = events.EXIT_REASONS.get(reason, str(reason))
+        name = self._reasons.get(reason, str(reason))
         return f"kvm:kvm_exit: vcpu {self._number_in_vm[vcpu]} reason {name} rip {rip & _U64:#x} info 0 0"
 
     def _kvm_entry(self, _: int, vcpu: int, event: _Event) -> str:
@@ -99,8 +108,9 @@ class PerfScript:
         return f"sched:sched_wakeup: comm={comm} pid={pid} prio={_PRIORITY} target_cpu={target_pcpu:03d}"
 
     def _apic_ipi(self, _: int, __: int, event: _Event) -> str:
-        destination, vector, _ = event
-        return f"kvm:kvm_apic_ipi: dst {destination & 0xFFFFFFFF:x} vec {vector} (Fixed|physical|assert|edge|dst)"
+        destination, vector, icr = event
+        how = "|".join(names[icr >> shift & len(names) - 1] for shift, names in _ICR_FIELDS)
+        return f"kvm:kvm_apic_ipi: dst {destination & 0xFFFFFFFF:x} vec {vector} ({how})"
 
     def _probe(self, _: int, __: int, event: _Event) -> str:
         probe, operand, rip = event

@@ -33,6 +33,7 @@ class Kvm:
     yield_to: Callable[[Vcpu], int]
     last_boosted_vcpu: int = 0
     strict_boost: bool = False
+    yield_to_kernel_mode: bool = True  # VMX: always; SVM: the spinner is at CPL 0
     tried: list[int] = field(factory=list)
 
     def on_spin(self, me: Vcpu) -> bool:
@@ -83,7 +84,9 @@ class Kvm:
             return True
         if vcpu.on_wait_queue and not vcpu.interrupt_pending:
             return True
-        if self.strict_boost:
+        if not self.yield_to_kernel_mode:
+            pass
+        elif self.strict_boost:
             # `1 << vcpu_id` is an int there: 32 bits, sign-extended.
             narrow = 1 << (me.id % 32)
             if narrow == 1 << 31:

@@ -1,0 +1,37 @@
+"""RDMSR and WRMSR that exit: KVM does what the processor would (v5.6 arch/x86/kvm/x86.c, lapic.c)."""
+
+from pleemu.hardware.apic import MSR_ICR, MSR_SELF_IPI, TO_SELF, read_apic, write_apic
+from pleemu.hardware.msr import (
+    finish_rdmsr,
+    is_syscall_msr,
+    msr_number,
+    msr_operand,
+    read_syscall_msr,
+    write_syscall_msr,
+)
+from pleemu.hypervisor.icr import apic_send_ipi
+from pleemu.jit import compiled
+
+
+@compiled
+def kvm_set_msr(m, p, v, now):
+    """WRMSR; returns the host cycles beyond those of any MSR."""
+    cpu = m.cpu[v]
+    number = msr_number(cpu)
+    value = msr_operand(cpu)
+    if is_syscall_msr(number):
+        write_syscall_msr(cpu, number, value)
+        return 0
+    if number == MSR_SELF_IPI:  # KVM makes an ICR write of it; the destination stays
+        number = MSR_ICR
+        value |= TO_SELF << 18 | cpu.icr & ~0xFFFFFFFF
+    write_apic(cpu, number, value)
+    return apic_send_ipi(m, p, v, cpu.pc, now) if number == MSR_ICR else 0
+
+
+@compiled
+def kvm_get_msr(m, v):
+    """RDMSR."""
+    cpu = m.cpu[v]
+    number = msr_number(cpu)
+    finish_rdmsr(cpu, read_syscall_msr(cpu, number) if is_syscall_msr(number) else read_apic(cpu, number))
