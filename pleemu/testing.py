@@ -183,9 +183,8 @@ class _Made:
         size = -(-max(case.span, code_room) // _PAGE) * _PAGE
         scenario = _scenario(preset, size // 1024)
         image = _padded(image_of(raw, table_of(raw.rows)), size, code_room, instruction_room)
-        machine, layout = build(
-            scenario, policy("no-ple"), {scenario.program_of(scenario.vm[0]): image}, recording=False
-        )
+        programs = {scenario.program_of(scenario.vm[0]): image}
+        machine, layout = build(scenario, policy("no-ple"), programs, recording=False)
         _go_to_first_instruction(machine)
         machine.space.bytes = case.span
         at_start = [
@@ -225,7 +224,6 @@ class _Made:
         _load_registers(cpu, case.registers)
         before = self.memory.copy()
         ended = _run(machine, raw.end, case.max_instructions)
-        _commit_stores(machine)
         return _result(self, raw, ended, before)
 
     def image(self, raw: RawCode) -> Image:
@@ -303,17 +301,6 @@ def _run(machine: Machine, end: int, max_instructions: int) -> Ended:
                 vcpu.guest_cycles -= max(int(run.until) - int(vcpu.guest_from), 0)
 
 
-def _commit_stores(machine: Machine) -> None:
-    """Put what is still in the store buffer into memory: the vCPU itself sees it there."""
-    pcpu, memory = machine.pcpu[0], machine.memory.view(np.uint8)
-    for number in range(int(pcpu.buffered)):
-        entry = machine.buffer[0, (int(pcpu.oldest) + number) % hardware.BUFFER_LIMIT]
-        first, width = int(entry.byte), int(entry.width)
-        memory[first : first + width] = np.frombuffer(int(entry.value).to_bytes(8, "little", signed=True), np.uint8)[
-            :width
-        ]
-
-
 def _elements_before_the_last(machine: Machine) -> int:
     """How many elements a repeated string instruction does for sure before it is one instruction more."""
     cpu = machine.cpu[0]
@@ -324,6 +311,16 @@ def _elements_before_the_last(machine: Machine) -> int:
     return max(0, min(count, int(machine.space.bytes[0])) - 1)  # beyond the memory there is a fault
 
 
+def _commit_all_stores(machine: Machine) -> None:
+    """Empty the store buffer of a vCPU that executes nothing more."""
+    pcpu, fault = machine.pcpu[0], machine.fault.copy()
+    machine.fault.kind = hardware.NO_FAULT
+    pcpu.cycle = machine.run.until[0] = hardware.NEVER
+    with np.errstate(over="ignore"):
+        run_machine(machine)
+    machine.fault[:] = fault
+
+
 def _result(made: _Made, raw: RawCode, ended: Ended, before: np.ndarray) -> Execution:
     machine = made.machine
     cpu, pcpu, vcpu = machine.cpu[0], machine.pcpu[0], machine.vcpu[0]
@@ -332,6 +329,7 @@ def _result(made: _Made, raw: RawCode, ended: Ended, before: np.ndarray) -> Exec
         cycles += int(machine.fault.cycle[0]) - int(vcpu.guest_from)
     elif ended == "max-instructions":
         cycles += int(pcpu.cycle) - int(vcpu.guest_from)
+    _commit_all_stores(machine)
     pc = int(machine.fault.pc[0]) if ended == "fault" else int(cpu.pc)
     return Execution(
         ended=ended,

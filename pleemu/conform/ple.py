@@ -19,7 +19,7 @@ from pleemu.jit import callable_once
 _LENGTHS = {"E": 4, "P": 5, "X": 3}
 _BEFORE, _AFTER = 6, 2  # events shown around a difference
 
-_load_pause_controls = callable_once(load_pause_controls)
+_load = callable_once(load_pause_controls)
 _pause_exits = callable_once(pause_exits)
 
 
@@ -44,7 +44,7 @@ class LogicalProcessor:
     def enter(self, gap: int, window: int) -> None:
         """A VM entry with these values in force."""
         self._cpu.ple_gap = gap
-        _load_pause_controls(self._cpu, window)
+        _load(self._cpu, window)
 
     def exits(self, now: int, cpl: int) -> bool:
         """Whether a PAUSE at tick ``now`` causes a VM exit."""

@@ -10,8 +10,6 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from iced_x86 import Mnemonic
-
 from pleemu.guest.forms import InstructionForm, forms
 from pleemu.guest.subset import SUBSET
 from pleemu.hardware import isa
@@ -28,6 +26,8 @@ NOT_COMPARED = {
     "rdmsr": "reaches the local APIC",
     "invlpg": "changes nothing that can be seen",
     "iretq": "needs a frame and selectors",
+    "syscall": "changes the privilege level",
+    "sysretq": "changes the privilege level",
     "cli": "changes how interrupts come, and none come",
     "sti": "changes how interrupts come, and none come",
 }
@@ -46,8 +46,8 @@ def reason_not_compared(form: InstructionForm) -> str | None:
     """Why the fuzz leaves a form out, or None."""
     if SUBSET[form.mnemonic].op == isa.OP_UNSUPPORTED:
         return _FAULTS
-    if form.mnemonic in (Mnemonic.SYSCALL, Mnemonic.SYSRETQ):
-        return "needs another privilege level"
+    if "cr8" in form.operands:
+        return NOT_COMPARED["wrmsr"]
     return NOT_COMPARED.get(mnemonic_of(form))
 
 

@@ -45,7 +45,10 @@ _IMMEDIATES = {
     "IMM32SEX64": (OpKind.IMMEDIATE32TO64, "imm32"),
     "IMM64": (OpKind.IMMEDIATE64, "imm64"),
 }
-_FIXED = {"AL": Register.AL, "CL": Register.CL, "AX": Register.AX, "EAX": Register.EAX, "RAX": Register.RAX}
+_FIXED = {
+    "AL": (Register.AL, "al"), "CL": (Register.CL, "cl"), "AX": (Register.AX, "ax"),
+    "EAX": (Register.EAX, "eax"), "RAX": (Register.RAX, "rax"), "CR_REG": (Register.CR8, "cr8"),
+}  # fmt: skip
 _BRANCHES = {"BR64_1": "rel8", "BR64_4": "rel32"}
 _STRINGS = {"SEG_RSI": (OpKind.MEMORY_SEG_RSI, "[rsi]"), "ES_RDI": (OpKind.MEMORY_ESRDI, "[rdi]")}
 _FILES = {"r8": Register.DL, "r8h": Register.DH, "r16": Register.DX, "r32": Register.EDX, "r64": Register.RDX}
@@ -58,7 +61,7 @@ class InstructionForm:
     code: Any  # a Code of iced
     operands: tuple[
         str, ...
-    ]  # r8 r8h r16 r32 r64, cl al ax eax rax, m8 ... m128 m, imm8 ..., 1, rel8 rel32, [rsi] [rdi]
+    ]  # r8 r8h r16 r32 r64, cl al ax eax rax cr8, m8 ... m128 m, imm8 ..., 1, rel8 rel32, [rsi] [rdi]
     prefix: str  # '', lock, rep, repe, repne
 
     @property
@@ -99,7 +102,7 @@ def example(form: InstructionForm) -> Instruction:
         name = _KINDS[info.op_kind(number)]
         if name in _FIXED or operand in _FILES:
             instruction.set_op_kind(number, OpKind.REGISTER)
-            instruction.set_op_register(number, _FIXED[name] if name in _FIXED else _FILES[operand])
+            instruction.set_op_register(number, _FIXED[name][0] if name in _FIXED else _FILES[operand])
         elif name in _IMMEDIATES:
             instruction.set_op_kind(number, _IMMEDIATES[name][0])
             instruction.set_immediate_i32(number, 1)
@@ -138,7 +141,7 @@ def _candidates() -> Iterator[InstructionForm]:
 def _choices(kind: str, info: OpCodeInfo) -> list[str]:
     """Return the kinds that an operand may have; none for what guests do not have."""
     if kind in _FIXED:
-        return [kind.lower()]
+        return [_FIXED[kind][1]]
     if kind in _IMMEDIATES:
         return [_IMMEDIATES[kind][1]]
     if kind in _BRANCHES:
@@ -172,7 +175,7 @@ def _is_supported(form: InstructionForm) -> bool:
 def _kind_text(kind: str, instruction: Instruction, number: int) -> str:
     op_kind = instruction.op_kind(number)
     if kind in _FIXED:
-        return kind.lower()
+        return _FIXED[kind][1]
     if kind in _IMMEDIATES:
         return _IMMEDIATES[kind][1]
     if kind in _BRANCHES:

@@ -12,7 +12,7 @@ from pathlib import Path
 import attrs
 import numpy as np
 import numpy.typing as npt
-from iced_x86 import Decoder, FlowControl
+from iced_x86 import Decoder
 
 from pleemu.guest.image import Image
 from pleemu.guest.lines import LineTable
@@ -24,7 +24,6 @@ from pleemu.hardware import isa
 NAME = "code"
 _EMPTY = empty_record()
 _NO_VECTORS = np.full(256, -1, np.int32)
-_DIRECT = (FlowControl.UNCONDITIONAL_BRANCH, FlowControl.CONDITIONAL_BRANCH, FlowControl.CALL)
 
 
 @attrs.frozen(eq=False)
@@ -127,7 +126,7 @@ class _Traversal:
         except UnsupportedError as reason:
             self._refuse(address, instruction.len, str(reason))
             return None
-        if instruction.flow_control in _DIRECT:
+        if form.roles == ("branch",):
             record["branch"] = instruction.near_branch_target
             work.append(instruction.near_branch_target)
         self._take(address, instruction.len, record)

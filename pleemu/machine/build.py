@@ -153,11 +153,10 @@ def code_of(scenario: Scenario, images: tuple[Image, ...]) -> tuple[Any, tuple[i
         first[id(image)] = count
         table = image.instructions.copy().view(np.recarray)
         table.target = np.where(table.target >= 0, table.target + count, -1)
+        isa.prepare(table, cycles)
         tables.append(table)
         count += len(table)
-    code = np.concatenate(tables).view(np.recarray)
-    isa.prepare(code, cycles)
-    return code, tuple(first[id(image)] for image in images)
+    return np.concatenate(tables).view(np.recarray), tuple(first[id(image)] for image in images)
 
 
 def _spaces(scenario: Scenario, layout: Layout) -> tuple[Any, Any, Any, Any]:

@@ -36,18 +36,18 @@ def compare_help() -> str:
     return f"{examples}\n\n{_fields()}\n\nKeys of the JSON object:\n{keys}"
 
 
-def disasm_help() -> str:
-    """Return what stands below the options of ``pleemu disasm --help``."""
-    keys = "\n".join(f"  {key:14}{meaning}" for key, meaning in DISASM_KEYS.items())
-    return f'Keys of each entry of "guests" in the JSON object:\n{keys}'
-
-
 def conform_help() -> str:
     """Return what stands below the options of ``pleemu conform --help``."""
     keys = "\n".join(f"  {key:14}{meaning}" for key, meaning in CONFORM_KEYS.items())
     formats = "Formats, plain or gzip'ed JSON: " + ", ".join(FORMATS) + "."
     codes = "Exit code: 0 all cases agree, 1 some do not, 2 a file is no recorded vectors."
     return f"{formats}\n{codes}\n\nThe JSON object has a list `files`; the keys of each:\n{keys}"
+
+
+def disasm_help() -> str:
+    """Return what stands below the options of ``pleemu disasm --help``."""
+    keys = "\n".join(f"  {key:14}{meaning}" for key, meaning in DISASM_KEYS.items())
+    return f'Keys of each entry of "guests" in the JSON object:\n{keys}'
 
 
 def _fields() -> str:

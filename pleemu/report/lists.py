@@ -14,12 +14,12 @@ from pleemu.scenario import Kvm, load
 
 _NAME = Column("name", left=True)
 _SUMMARY = Column("what", left=True, wraps=True)
-_GAP = Kvm().ple_gap  # AMD: pause_filter_thresh, the same
 COST_NAMES = {
     number: name.removeprefix("COST_").lower()
     for name, number in vars(isa).items()
     if name.startswith("COST_") and name != "COST_CLASSES"
 }
+_GAP = Kvm().ple_gap  # AMD: pause_filter_thresh, the same
 _HEAD = 4096  # characters of a source in which its first comment is
 
 
