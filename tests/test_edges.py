@@ -120,3 +120,14 @@ def test_code_is_readonly_unless_asked(tmp_path):
         run(tmp_path, OVER, writable_code=True)
     with pytest.raises(errors.GuestFault, match="an instruction, which cannot change"):
         run(tmp_path, " lea rsp, [rip + 1f + 9]\n push rax\n1: nop\n .skip 16, 0x90\n ret\n", writable_code=True)
+
+
+def test_comparing_strings_that_others_write_ends(tmp_path):
+    """CMPS gets both its lines at a time: two writers, who never stop, cannot keep it from going on."""
+    body = (
+        " test edi, edi\n je 2f\n lea rbx, [rip + left]\n cmp edi, 1\n je 1f\n lea rbx, [rip + right]\n"
+        "1: lock inc qword ptr [rbx]\n jmp 1b\n"
+        "2: mov ebx, 20\n3: lea rsi, [rip + left]\n lea rdi, [rip + right]\n cmpsq\n operation_done\n"
+        " dec ebx\n jne 3b\n ret\n.data\n.balign 64\nleft: .quad 0\n.balign 64\nright: .quad 0\n"
+    )
+    assert run(tmp_path, body, vcpus=3, pcpus=3)[0].vms[0].operations == 20

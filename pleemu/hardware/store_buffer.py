@@ -53,6 +53,29 @@ def in_line_of(entry, byte, size):
 
 
 @compiled
+def fetch_two(m, p, byte, other, size, now):
+    """Load two operands, as CMPS does: (the values, ``now``), or (0, 0, when to try again).
+
+    Where both lines are missing they are asked for together and come together: one
+    that came first could be gone when the other comes, for ever.
+    """
+    pcpu = m.pcpu[p]
+    value, when = fetch(m, p, byte, size, now)
+    if when == now:
+        second, when = fetch(m, p, other, size, now)
+        if when == now:
+            return value, second, now
+        if pcpu.awaited_at == when:
+            pcpu.awaited_too = byte
+    elif pcpu.awaited_at == when and not may_read(m.holders, pcpu.word, pcpu.bit, other, size):
+        arrival = ask(m, p, other, size, 0, now)
+        pcpu.awaited_too = other
+        pcpu.awaited_at = max(when, arrival)
+        when = pcpu.awaited_at
+    return 0, 0, when
+
+
+@compiled
 def take(m, p, byte, size, now):
     """Have these bytes alone, for a LOCKed instruction: ``now``, or the cycle at which to try again."""
     if may_write(m, p, byte, size):
@@ -72,6 +95,7 @@ def wait_for_line(pcpu, byte, size, alone, arrival):
     pcpu.awaited_size = size
     pcpu.awaited_alone = alone
     pcpu.awaited_at = arrival
+    pcpu.awaited_too = -1
 
 
 @compiled
@@ -79,6 +103,8 @@ def receive_line(m, p):
     """What the instruction waits for has arrived."""
     pcpu = m.pcpu[p]
     arrive(m, p, pcpu.awaited_byte, pcpu.awaited_size, pcpu.awaited_alone)
+    if pcpu.awaited_too >= 0:
+        arrive(m, p, pcpu.awaited_too, pcpu.awaited_size, 0)
     pcpu.awaited_at = NEVER
 
 
