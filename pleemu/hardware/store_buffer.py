@@ -35,7 +35,7 @@ def fetch(m, p, byte, size, now):
                 return value & mask_of(size), now
             return 0, pcpu.commit_at
     if not may_read(m.holders, pcpu.word, pcpu.bit, byte, size):
-        if pcpu.promised == 1 and in_line_of(m.buffer[p, pcpu.oldest], byte, size):
+        if pcpu.promised == 1 and lacks_line_of(m, p, m.buffer[p, pcpu.oldest], byte, size):
             return 0, pcpu.commit_at
         arrival = ask(m, p, byte, size, 0, now)
         if arrival > now:
@@ -46,10 +46,14 @@ def fetch(m, p, byte, size, now):
 
 
 @compiled
-def in_line_of(entry, byte, size):
-    """Do these bytes lie in the first line of a store?"""
-    line = entry.byte >> LINE_SHIFT
-    return line == byte >> LINE_SHIFT and line == (byte + size - 1) >> LINE_SHIFT
+def lacks_line_of(m, p, entry, byte, size):
+    """Is a line that these bytes lack on its way for a store?"""
+    pcpu = m.pcpu[p]
+    first, last = entry.byte >> LINE_SHIFT, (entry.byte + entry.width - 1) >> LINE_SHIFT
+    for line in range(byte >> LINE_SHIFT, ((byte + size - 1) >> LINE_SHIFT) + 1):
+        if first <= line <= last and not may_read(m.holders, pcpu.word, pcpu.bit, line << LINE_SHIFT, 1):
+            return True
+    return False
 
 
 @compiled
