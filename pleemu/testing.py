@@ -186,7 +186,7 @@ class _Made:
         programs = {scenario.program_of(scenario.vm[0]): image}
         machine, layout = build(scenario, policy("no-ple"), programs, recording=False)
         _go_to_first_instruction(machine)
-        machine.space.bytes = case.span
+        machine.space.bytes = machine.space.stacks = case.span
         at_start = [
             (_bytes_of(array), _bytes_of(array).copy())
             for name, array in zip(Machine._fields, machine, strict=True)

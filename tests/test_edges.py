@@ -168,6 +168,19 @@ def test_a_broadcast_does_not_hold_up_other_ipis(tmp_path):
     assert received - sent < 15_000
 
 
+def test_a_stack_that_overflows_is_noticed(tmp_path):
+    """A vCPU that goes beyond its stack does not reach that of another, which holds its own."""
+    deep = "1: sub rsp, 64\n mov byte ptr [rsp], 0x55\n dec ecx\n jne 1b\n"
+    body = f" mov ecx, COUNT\n cmp edi, WHO\n jne 2f\n mov rax, rsp\n{deep} mov rsp, rax\n2: operation_done\n ret\n"
+    for who in (0, 1, 2):
+        fits = body.replace("COUNT", "63").replace("WHO", str(who))
+        assert run(tmp_path, fits, vcpus=3, pcpus=3)[0].vms[0].operations == 3
+        with pytest.raises(
+            errors.GuestFault, match=rf"below the stack of vCPU {who}: stack overflow; guest_main has 4096"
+        ):
+            run(tmp_path, fits.replace("63", "70"), vcpus=3, pcpus=3)
+
+
 def test_comparing_strings_that_others_write_ends(tmp_path):
     """CMPS gets both its lines at a time: two writers, who never stop, cannot keep it from going on."""
     body = (

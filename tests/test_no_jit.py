@@ -115,7 +115,7 @@ def test_compiled_arithmetic_wraps_around():
 def test_no_address_outside_the_guest_is_readable(start):
     """Whatever wraps around at 2^64, an address has an offset exactly if all its bytes lie in the guest's memory."""
     space = np.zeros(1, SPACE).view(np.recarray)[0]
-    space.start, space.bytes = start, 65536
+    space.start, space.bytes, space.stacks = start, 65536, 65536
     readable_alone = callable_alone(readable)
     near = [start + offset for offset in (-9, -8, -1, 0, 1, 65528, 65529, 65535, 65536)]
     for address, size in product((*near, *BIG), (1, 2, 4, 8, 40)):

@@ -70,7 +70,7 @@ def _run(source: Source, prefixes: list[str], without: frozenset[int]) -> _Resul
             stderr=messages_file,
         )
         # Reading its object takes longer to import than to do: import while the child works.
-        import pleemu.guest.build  # noqa: F401
+        import pleemu.guest.decode  # noqa: F401
 
         try:
             data, _ = child.communicate(text.encode(errors="replace"), timeout=TIME_LIMIT)

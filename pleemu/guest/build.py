@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pleemu.errors import GuestError
 from pleemu.guest.archive import is_archive, needed_members, undefined
-from pleemu.guest.decode import decode
+from pleemu.guest.assemble import assemble
 from pleemu.guest.elf import read_object
 from pleemu.guest.executable import load_executable
 from pleemu.guest.image import Image
@@ -15,7 +15,7 @@ from pleemu.guest.link import BASE, link
 from pleemu.guest.linked import Linked
 from pleemu.guest.probes import apply_probes
 from pleemu.guest.source import LIBRARY
-from pleemu.guest.sweep import decode_executable
+from pleemu.guest.sweep import decode_all
 from pleemu.guest.vectors import read_vectors
 
 ENTRY = "guest_main"
@@ -33,7 +33,7 @@ def build(contents: Sequence[bytes], *, source: Path, sources: Sequence[Path] = 
     linked = _link(contents, source, sources or [source] * len(contents), base)
     base = linked.base
     entry = _entry(linked)
-    decoded = decode_executable(linked) if linked.is_executable else decode(linked)
+    decoded = decode_all(linked)
     apply_probes(linked, decoded)
     return Image(
         name=source.stem,
@@ -61,8 +61,6 @@ def _link(contents: Sequence[bytes], source: Path, sources: Sequence[Path], base
     archives = [(content, name) for content, name in named if is_archive(content)]
     objects += needed_members(archives, objects, ENTRY)
     if not undefined(objects).isdisjoint(COMPILERS_CALL):
-        from pleemu.guest.assemble import assemble  # which imports this module
-
         objects.append(read_object(assemble(FREESTANDING), FREESTANDING))
     return link(objects, source=source, base=base)
 

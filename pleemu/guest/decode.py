@@ -32,13 +32,6 @@ class Decoded:
     index_of: npt.NDArray[np.int32]  # by offset from base: index into the table, or -1
 
 
-def decode(linked: Linked) -> Decoded:
-    """Decode everything that is reachable; the exit stub is the first instruction."""
-    traversal = Traversal(linked)
-    traversal.run()
-    return tabulate(traversal)
-
-
 def tabulate(traversal: Traversal) -> Decoded:
     """Return what was found as a table, or raise what is wrong with it."""
     linked = traversal.linked

@@ -1,10 +1,12 @@
-"""What is code in a static executable, whose relocations are gone.
+"""What is code in a guest, where no direct branch tells: jump tables, computed gotos, static executables.
 
-*Certain* is what can be reached from its entry and from the handlers of its vectors by direct branches:
-there, what the table cannot express is refused, as it is in an object. *Possible* is what begins
+*Certain* is what can be reached by direct branches: in objects from their labels and from what relocations
+say is an address of code; in an executable, whose relocations are gone, from its entry and from the
+handlers of its vectors. There, what the table cannot express is refused. *Possible* is what begins
 
-    at a probe, at a symbol, and at each instruction of a function whose size the symbol table gives;
-    at an address of code that an instruction holds, or that stands in an aligned quad of data.
+    at a probe, and at each instruction of a function whose size the symbol table gives;
+    in an executable also at a symbol, at an address of code that an instruction holds, and at one that
+    stands in an aligned quad of data.
 
 Of what is possible nothing is refused: what cannot be expressed faults when it is reached, and what would
 overlap instructions found before is left out. So a jump to code that none of these rules find (a table of
@@ -24,7 +26,7 @@ from pleemu.guest.probes import read_notes
 from pleemu.hardware import isa
 
 
-def decode_executable(linked: Linked) -> Decoded:
+def decode_all(linked: Linked) -> Decoded:
     """Decode what is certain and what is possible."""
     sweep = Sweep(linked)
     sweep.run()
@@ -40,7 +42,8 @@ class Sweep(Traversal):
         super().__init__(linked)
 
     def _roots(self) -> set[int]:
-        assert self.linked.entry is not None
+        if self.linked.entry is None:
+            return super()._roots()
         return {self.linked.entry} | self.linked.code_pointers
 
     def run(self) -> None:
@@ -57,6 +60,8 @@ class Sweep(Traversal):
         for symbol in labels:
             if symbol.size and symbol.address != self.linked.base:
                 self._sweep(symbol.address, symbol.address + symbol.size)
+        if not self.linked.is_executable:
+            return
         self.work.extend(symbol.address for symbol in labels)
         self.follow()
         self.work.extend((*self.held, *self._words()))

@@ -7,6 +7,10 @@ lie wholly inside the space has no offset.
 
 from pleemu.jit import inlined
 
+# The stacks of a vCPU, in bytes, from below: a guard, that of guest_main, that for interrupts at CPL 3.
+STACK_GUARD, KERNEL_STACK, INTERRUPT_STACK = 2048, 4096, 2048
+STACK_SLOT = STACK_GUARD + KERNEL_STACK + INTERRUPT_STACK  # a power of two
+
 
 @inlined
 def mask_of(size):
@@ -27,7 +31,14 @@ def sign_extend(value, size):
 def readable(space, address, size):
     """Offset of ``size`` bytes at ``address``, or -1."""
     offset = address - space.start
-    return offset if 0 <= offset <= space.bytes - size else -1
+    if 0 <= offset <= space.stacks - size:
+        return offset
+    # Among the stacks; what lies below each belongs to nobody, so that one that overflows is noticed.
+    above = offset - space.stacks
+    if 0 <= above <= space.bytes - space.stacks - size:
+        if above & (STACK_SLOT - 1) >= STACK_GUARD and (above + size - 1) & (STACK_SLOT - 1) >= STACK_GUARD:
+            return offset
+    return -1
 
 
 @inlined

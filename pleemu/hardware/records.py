@@ -144,6 +144,7 @@ SPACE = np.dtype(
     [
         ("start", "i8"),          # guest address of its first byte
         ("bytes", "i8"),          # of memory, a multiple of 8
+        ("stacks", "i8"),         # bytes from start to the stacks, which end the memory
         ("readonly_size", "i8"),  # bytes from start that may not be written
         ("code_size", "i8"),      # bytes from start that may be jumped into
         ("first_word", "i8"),     # index of its first 8 bytes in `memory`

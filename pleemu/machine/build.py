@@ -14,6 +14,7 @@ from pleemu.guest.image import Image
 from pleemu.hardware import isa
 from pleemu.hardware.apic import SVR_ENABLED
 from pleemu.hardware.cache import LINE_SIZE
+from pleemu.hardware.memory import INTERRUPT_STACK, STACK_SLOT
 from pleemu.hardware.msr import STAR_SELECTORS
 from pleemu.hardware.protection import INSIDE, NO_INSTRUCTION
 from pleemu.hardware.records import BUFFER_LIMIT, CLOCK, CPU, FAULT, IDLE, LINE, NEVER, PCPU, SPACE, STORE, TIMING
@@ -28,8 +29,6 @@ from pleemu.scheduler.records import MIN_VRUNTIME_AT_BOOT, RQ, TASK, TASK_INTERR
 from pleemu.scheduler.weights import INVERSE_WEIGHTS, WEIGHTS
 
 PAGE = 4096
-KERNEL_STACK = 4096  # bytes; where guest_main starts
-INTERRUPT_STACK = 2048  # bytes; for interrupts that come at CPL 3
 EVENT_BUFFER = 1 << 15
 RUNS_KEPT = 16
 COLUMNS = 240  # of the timeline
@@ -168,7 +167,7 @@ def _spaces(scenario: Scenario, layout: Layout) -> tuple[Any, Any, Any, Any]:
     first_word = first_index = 0
     for number, (vm, image, first_code) in enumerate(zip(scenario.vm, layout.images, layout.first_code, strict=True)):
         size = vm.memory_kib * 1024
-        stacks = vm.vcpus * (KERNEL_STACK + INTERRUPT_STACK)
+        stacks = vm.vcpus * STACK_SLOT
         loaded = -(-len(image.memory) // PAGE) * PAGE
         if loaded + stacks > size:
             needed = -(-(loaded + stacks) // 1024)
@@ -178,7 +177,7 @@ def _spaces(scenario: Scenario, layout: Layout) -> tuple[Any, Any, Any, Any]:
             )
         memory = np.zeros(size, np.uint8)
         memory[: len(image.memory)] = image.memory
-        sizes = (size, image.readonly_size, image.code_size)
+        sizes = (size, size - stacks, image.readonly_size, image.code_size)
         spaces[number] = (signed(image.base), *sizes, first_word, first_index, vm.writable_code)
         vectors[number] = np.where(image.vectors >= 0, image.vectors + first_code, -1)
         index_of = image.index_of.astype(np.int64)
@@ -300,7 +299,7 @@ def _vm(machine: Machine, scenario: Scenario, policy: Policy, layout: Layout, nu
     for index in range(vm.vcpus):
         v = first + index
         cpu, vcpu, task = machine.cpu[v], machine.vcpu[v], machine.task[v]
-        stack = top - index * (KERNEL_STACK + INTERRUPT_STACK)
+        stack = top - index * STACK_SLOT
         cpu.rsp0 = signed(stack)
         rsp = stack - INTERRUPT_STACK - 8  # as behind a call: the return address is at RSP
         _write_word(machine, number, rsp, image.base)

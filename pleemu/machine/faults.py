@@ -6,6 +6,7 @@ from typing import Any
 
 from pleemu.hardware import flags
 from pleemu.hardware.apic import MSR_EOI, MSR_ICR, MSR_SELF_IPI, MSR_SVR, MSR_TPR
+from pleemu.hardware.memory import INTERRUPT_STACK, KERNEL_STACK, STACK_SLOT
 from pleemu.hardware.msr import MSR_FMASK, MSR_LSTAR, MSR_STAR
 from pleemu.hardware.records import (
     FAULT_ALIGNMENT,
@@ -67,9 +68,10 @@ def describe(machine: Machine, layout: Layout, scenario: Scenario) -> str:
     rip = int(machine.code[int(fault.pc)].address) & MASK
     address, size = int(fault.address) & MASK, int(fault.width)
     low, high = image.base, image.base + int(space.bytes) - 1
+    outside = _stack_overflow(space, address) or f"outside the guest's memory {low:#x}-{high:#x}"
     what = {
-        FAULT_READ: f"read of {size} bytes at {address:#x}, outside the guest's memory {low:#x}-{high:#x}",
-        FAULT_WRITE: f"write of {size} bytes at {address:#x}, outside the guest's memory {low:#x}-{high:#x}",
+        FAULT_READ: f"read of {size} bytes at {address:#x}, {outside}",
+        FAULT_WRITE: f"write of {size} bytes at {address:#x}, {outside}",
         FAULT_READONLY: (
             f"write of {size} bytes at {address:#x} ({image.symbol_at(address)}), {_readonly(int(space.writable_code))}"
         ),
@@ -100,6 +102,17 @@ def describe(machine: Machine, layout: Layout, scenario: Scenario) -> str:
     return (
         f"{source or scenario.program_path(vm)}: guest fault in {vm.name} vCPU {int(machine.vcpu[v].id)}: {what}; "
         f"RIP {rip:#x} ({where}){shown}\n{registers_of(machine.cpu[v], int(fault.rflags))}"
+    )
+
+
+def _stack_overflow(space: Any, address: int) -> str:
+    """Say whose stack has overflowed, if the address lies below one."""
+    from_top = int(space.start) % (1 << 64) + int(space.bytes) - 1 - address
+    if not 0 <= from_top < int(space.bytes) - int(space.stacks):
+        return ""
+    return (
+        f"just below the stack of vCPU {from_top // STACK_SLOT}: stack overflow; guest_main has {KERNEL_STACK} bytes, "
+        f"and interrupts that come at CPL 3 have {INTERRUPT_STACK}"
     )
 
 
