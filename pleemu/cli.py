@@ -258,7 +258,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str) -> int:
-    print(f"pleemu: error: {message.strip()}", file=sys.stderr)
+    # A message may quote a source, which may hold what a terminal obeys.
+    shown = "".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in message.strip())
+    print(f"pleemu: error: {shown}", file=sys.stderr)
     return EXIT_USER_ERROR
 
 

@@ -181,6 +181,25 @@ def test_a_stack_that_overflows_is_noticed(tmp_path):
             run(tmp_path, fits.replace("63", "70"), vcpus=3, pcpus=3)
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (" ud2\n", "invalid opcode at .* RIP 0xffffffff81000010 .* `ud2`"),
+        (" nop\n", "or the end of the code; .* `int3`"),
+        (
+            " push 0\n push rsp\n push 2\n push 0x1230\n push 0\n iretq\n",
+            "iretq to CS 0x1230; the built-in GDT has 0x10",
+        ),
+        (" push 0\n push rsp\n push 2\n push 0\n push 0\n iretq\n", "iretq to CS 0x0; the built-in GDT"),
+    ],
+)
+def test_a_fault_shows_its_instruction(tmp_path, body, message):
+    """Invalid opcodes and selectors that there are not end the run, with the instruction and the registers."""
+    with pytest.raises(errors.GuestFault, match=message) as fault:
+        run(tmp_path, body)
+    assert "rflags" in str(fault.value)
+
+
 def test_comparing_strings_that_others_write_ends(tmp_path):
     """CMPS gets both its lines at a time: two writers, who never stop, cannot keep it from going on."""
     body = (

@@ -117,7 +117,7 @@ FAULTS = {
         "lea rax, [rip + guest_main]\n inc rax\n jmp rax",
         ("jump to 0x", "no instruction begins"),
     ),
-    "reaches a ud2": ("ud2", ("execution reached 0x", "an undefined instruction stands")),
+    "reaches a ud2": ("ud2", ("invalid opcode at 0x", "`ud2`")),
     "reads far out of memory": (
         "mov rax, 0x7fffffffffffffff\n mov ecx, [rax]",
         ("read of 4 bytes at 0x7fffffffffffffff", "outside the guest's memory"),
@@ -150,7 +150,7 @@ FAULTS = {
     "IPI of another kind": ('.include "pleemu.inc"\n send_ipi 1, 0x400\n ret', ("write of 0x400 to MSR 0x830: only",)),
     "iretq to ring 1": (
         "push 0\n push rsp\n push 2\n push 1\n lea rax, [rip + guest_main]\n push rax\n iretq",
-        ("iretq to privilege level 1",),
+        ("iretq to CS 0x",),
     ),
 }
 

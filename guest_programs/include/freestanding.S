@@ -60,4 +60,3 @@ __popcountdi2:                          # rdi: number
     popcnt rax, rdi
     ret
 
-.set freestanding_end, .

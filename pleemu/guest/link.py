@@ -128,6 +128,7 @@ class _Linker:
             return
         known = {s.name for o in self.objects for s in o.symbols if s.name and s.place != "SHN_UNDEF"}
         known -= {s.name for o in self.objects for s in o.symbols if s.type in ("STT_FILE", "STT_SECTION")}
+        known = {name for name in known if not name.startswith(("_", "."))}  # what tools make, not users
         lines = [f"{self._user_of(name)}: undefined symbol {name!r}{nearest(name, known)}" for name in missing]
         raise GuestError("\n".join(lines[:PROBLEMS_SHOWN]))
 

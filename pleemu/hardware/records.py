@@ -168,7 +168,7 @@ CLOCK = np.dtype([("core_khz", "i8"), ("tsc_khz", "i8")], align=True)
     FAULT_MSR,
     FAULT_VECTOR,       # an interrupt without a handler
     FAULT_DESTINATION,  # an IPI to an APIC that does not exist
-    FAULT_SELECTOR,     # IRETQ to a more privileged level
+    FAULT_SELECTOR,     # IRETQ to a selector that the built-in GDT does not have
     FAULT_DIVIDE,       # #DE
     FAULT_ALIGNMENT,    # #GP: cmpxchg16b of what is not aligned to 16 bytes
     FAULT_MSR_VALUE,    # WRMSR of a value with reserved bits, or that the machine cannot take

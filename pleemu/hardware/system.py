@@ -2,7 +2,7 @@
 
 from pleemu.hardware import flags
 from pleemu.hardware.alu import write_register
-from pleemu.hardware.interrupts import set_fault
+from pleemu.hardware.interrupts import KERNEL_CS, USER_CS, set_fault
 from pleemu.hardware.isa import ONCE, OP_LOOP, RAX, RCX, RDX, REGISTER, REP, RSP
 from pleemu.hardware.memory import load, mask_of, readable
 from pleemu.hardware.protection import is_protected
@@ -110,9 +110,9 @@ def iretq(m, v, pc, now):
     if offset < 0:
         set_fault(m.fault[0], FAULT_READ, v, pc, stack, 40, now)
         return -1
-    level = load(m.memory, space.first_word, offset + 8, 8) & 3
-    if level != 0 and level != 3:
-        set_fault(m.fault[0], FAULT_SELECTOR, v, pc, level, 0, now)
+    selector = load(m.memory, space.first_word, offset + 8, 8) & 0xFFFF
+    if selector != KERNEL_CS and selector != USER_CS:
+        set_fault(m.fault[0], FAULT_SELECTOR, v, pc, selector, 0, now)
         return -1
     following = table_index(m, v, pc, load(m.memory, space.first_word, offset, 8), now)
     if following >= 0:
@@ -120,7 +120,7 @@ def iretq(m, v, pc, now):
         flags.set_rflags(cpu, image)
         cpu.interrupt_flag = 1 if image & flags.IF else 0
         cpu.registers[RSP] = load(m.memory, space.first_word, offset + 24, 8)
-        cpu.cpl = level
+        cpu.cpl = selector & 3
     return following
 
 

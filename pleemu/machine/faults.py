@@ -76,7 +76,7 @@ def describe(machine: Machine, layout: Layout, scenario: Scenario) -> str:
             f"write of {size} bytes at {address:#x} ({image.symbol_at(address)}), {_readonly(int(space.writable_code))}"
         ),
         FAULT_JUMP: f"jump to {address:#x}, where no instruction begins",
-        FAULT_UNSUPPORTED: f"execution reached {address:#x}, where the code ends or an undefined instruction stands",
+        FAULT_UNSUPPORTED: f"invalid opcode at {address:#x}, or the end of the code",
         FAULT_PRIVILEGE: "privileged instruction at CPL 3",
         FAULT_MSR: f"{'write to' if size else 'read of'} MSR {address:#x}; {_WRITABLE if size else _READABLE}",
         FAULT_MSR_VALUE: f"write of {size & MASK:#x} to MSR {address:#x}; {_RIGHT_VALUES.get(address)}",
@@ -91,14 +91,14 @@ def describe(machine: Machine, layout: Layout, scenario: Scenario) -> str:
             f"ICR write {size:#x} to destination {address:#x}, which names nobody; this VM has the APIC IDs "
             f"0-{int(machine.vm[number].vcpus) - 1}, and as a logical ID i is 1 << (i & 15) in cluster i >> 4"
         ),
-        FAULT_SELECTOR: f"iretq to privilege level {address}; use a selector with RPL 0 or 3",
+        FAULT_SELECTOR: f"iretq to CS {address:#x}; the built-in GDT has 0x10 for CPL 0 and 0x33 for CPL 3",
         FAULT_DIVIDE: f"divide error: a divisor of 0, or a quotient of more than {8 * size} bits",
         FAULT_ALIGNMENT: f"access of {size} bytes at {address:#x}, which must be a multiple of {size}",
     }[int(fault.kind)]
     vm = scenario.vm[number]
     where = f"{image.symbol_at(rip)}"
     source = image.source_at(rip)
-    shown = "" if int(fault.kind) == FAULT_UNSUPPORTED else f" `{image.text_of(local)}`"
+    shown = f" `{image.text_of(local)}`"
     return (
         f"{source or scenario.program_path(vm)}: guest fault in {vm.name} vCPU {int(machine.vcpu[v].id)}: {what}; "
         f"RIP {rip:#x} ({where}){shown}\n{registers_of(machine.cpu[v], int(fault.rflags))}"

@@ -58,7 +58,7 @@ def _fields() -> str:
 
 
 def _field(path: str, attribute: Attribute[Any]) -> Iterator[str]:
-    yield f"  --{path:26}{_default(attribute)}"
+    yield f"  --{path:32}{_default(attribute)}"
     yield f"      {_meaning(attribute)}"
 
 
