@@ -224,6 +224,7 @@ class _Made:
         _load_registers(cpu, case.registers)
         before = self.memory.copy()
         ended = _run(machine, raw.end, case.max_instructions)
+        _commit_stores(machine)
         return _result(self, raw, ended, before)
 
     def image(self, raw: RawCode) -> Image:
@@ -299,6 +300,15 @@ def _run(machine: Machine, end: int, max_instructions: int) -> Ended:
                 return "end" if machine.task.state[0] == TASK_DEAD else "halted"
             if pcpu.phase == hardware.GUEST:  # not yet: the end of a run closes the interval
                 vcpu.guest_cycles -= max(int(run.until) - int(vcpu.guest_from), 0)
+
+
+def _commit_stores(machine: Machine) -> None:
+    """Put what is still in the store buffer into memory: the vCPU itself sees it there."""
+    pcpu, memory = machine.pcpu[0], machine.memory.view(np.uint8)
+    for number in range(int(pcpu.buffered)):
+        entry = machine.buffer[0, (int(pcpu.oldest) + number) % hardware.BUFFER_LIMIT]
+        value = int(entry.value).to_bytes(8, "little", signed=True)[: int(entry.width)]
+        memory[int(entry.byte) : int(entry.byte) + len(value)] = np.frombuffer(value, np.uint8)
 
 
 def _elements_before_the_last(machine: Machine) -> int:

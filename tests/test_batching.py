@@ -53,19 +53,26 @@ SLOW = {
     "cost.posted_ns": "100000",
 }
 PING_PONG = str(GUESTS / "ping_pong.S")
-RUNS = {
-    f"{subject} {policy}": Command(subject, {"duration": "20ms", "policy": policy}, SLOW)
-    for subject in ("case_study", "worst_case", "lost_opportunity", "overboost", "ticket_lock", "queued_lock")
-    for policy in ("vanilla", "strict-boost+debooster")
-} | {
-    f"ping_pong {costs}": Command(PING_PONG, {"duration": "10ms", "vcpus": 4, "pcpus": 3}, SLOW | costs)
-    for costs in (
-        {"kvm.apicv": "false", "cost.ipi_ns": "300000"},
-        {"cost.exit_ns": "0", "cost.entry_ns": "0"},
-        {"cost.exit_ns": "500", "cost.msr_write_ns": "0"},
-        {"kvm.apicv": "false", "cost.exit_ns": "0", "cost.interrupt_handler_ns": "0"},
-    )
-}
+RUNS = (
+    {
+        f"{subject} {policy}": Command(subject, {"duration": "20ms", "policy": policy}, SLOW)
+        for subject in ("case_study", "worst_case", "lost_opportunity", "overboost", "ticket_lock", "queued_lock")
+        for policy in ("vanilla", "strict-boost+debooster")
+    }
+    | {
+        f"ping_pong {costs}": Command(PING_PONG, {"duration": "10ms", "vcpus": 4, "pcpus": 3}, SLOW | costs)
+        for costs in (
+            {"kvm.apicv": "false", "cost.ipi_ns": "300000"},
+            {"cost.exit_ns": "0", "cost.entry_ns": "0"},
+            {"cost.exit_ns": "500", "cost.msr_write_ns": "0"},
+            {"kvm.apicv": "false", "cost.exit_ns": "0", "cost.interrupt_handler_ns": "0"},
+        )
+    }
+    | {
+        f"crossing {vcpus}": Command(str(GUESTS / "crossing.S"), {"duration": "8ms", "vcpus": vcpus, "pcpus": 3}, SLOW)
+        for vcpus in (2, 4)
+    }
+)
 
 
 def test_one_instruction_at_a_time_gives_the_same_runs():

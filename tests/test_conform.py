@@ -24,7 +24,7 @@ def recorded(name):
 
 def write(path, data, *, zipped=True):
     content = json.dumps(data).encode()
-    path.write_bytes(gzip.compress(content) if zipped else content)
+    path.write_bytes(gzip.compress(content, mtime=0) if zipped else content)
     return path
 
 

@@ -120,3 +120,60 @@ def test_code_is_readonly_unless_asked(tmp_path):
         run(tmp_path, OVER, writable_code=True)
     with pytest.raises(errors.GuestFault, match="an instruction, which cannot change"):
         run(tmp_path, " lea rsp, [rip + 1f + 9]\n push rax\n1: nop\n .skip 16, 0x90\n ret\n", writable_code=True)
+
+
+CROSSING = {
+    "lock inc dword ptr [rbx + 62]": "lock inc qword ptr [rbx + 60]",
+    "mov rax, [rbx + 60]": "lock inc qword ptr [rbx + 60]",
+    "mov [rbx + 62], eax\n mov rax, [rbx + 60]": "lock inc qword ptr [rbx + 48]",
+    "lea rsp, [rbx + 60]\n pop rax": "mov [rbx + 60], rax",
+}
+
+
+@pytest.mark.parametrize("ours", CROSSING)
+def test_access_to_two_lines_ends(tmp_path, ours):
+    """Whoever waits for two lines gets both, however many others want them."""
+    body = (
+        f" lea rbx, [rip + line]\n mov r12, rsp\n mov ecx, 20\n test edi, edi\n je 2f\n1: {CROSSING[ours]}\n jmp 1b\n"
+        f"2: {ours}\n operation_done\n dec ecx\n jne 2b\n mov rsp, r12\n ret\n.data\n.balign 64\nline: .space 128\n"
+    )
+    assert run(tmp_path, body, vcpus=5, pcpus=5)[0].vms[0].operations == 20
+
+
+def test_work_of_a_memory_operand_takes_its_time(tmp_path):
+    """The operand is read once: others who write its line do not lengthen the work."""
+    body = (
+        " lea rbx, [rip + cycles]\n test edi, edi\n jne 1f\n operation_done\n"
+        ' probe_operand work, "8@(%rbx)"\n operation_done\n ret\n'
+        "1: lock inc qword ptr [rbx + 8]\n jmp 1b\n.data\n.balign 64\ncycles: .quad 200000, 0\n"
+    )
+    _, events = run(tmp_path, body, vcpus=2, pcpus=2)
+    first, last = events[events["kind"] == PROBE]["cycle"].tolist()
+    assert 200_000 <= last - first < 200_500
+
+
+def test_a_broadcast_does_not_hold_up_other_ipis(tmp_path):
+    """An IPI to a vCPU that a broadcast will reach much later arrives as soon as without the broadcast."""
+    body = (
+        " cmp edi, 1\n je 1f\n cmp edi, 39\n je 2f\n test edi, edi\n jne 4f\n"
+        " work 60000\n send_ipis 0, ICR_TO_ALL_BUT_SELF | 0x50\n jmp 4f\n"
+        "1: work 75000\n operation_done\n send_ipi 39, 0x60\n jmp 4f\n"
+        "2: sti\n3: pause\n jmp 3b\n4: cli\n5: pause\n jmp 5b\n"
+        " vector 0x50, handler\n vector 0x60, answer\nanswer: operation_done\n" + HANDLER
+    )
+    _, events = run(tmp_path, body, vcpus=40, pcpus=40, kvm=Kvm(ple_gap=0))
+    probes = events[events["kind"] == PROBE]
+    sent, received = probes["cycle"].tolist()[:2]
+    assert probes["vcpu"].tolist()[:2] == [1, 39]
+    assert received - sent < 15_000
+
+
+def test_comparing_strings_that_others_write_ends(tmp_path):
+    """CMPS gets both its lines at a time: two writers, who never stop, cannot keep it from going on."""
+    body = (
+        " test edi, edi\n je 2f\n lea rbx, [rip + left]\n cmp edi, 1\n je 1f\n lea rbx, [rip + right]\n"
+        "1: lock inc qword ptr [rbx]\n jmp 1b\n"
+        "2: mov ebx, 20\n3: lea rsi, [rip + left]\n lea rdi, [rip + right]\n cmpsq\n operation_done\n"
+        " dec ebx\n jne 3b\n ret\n.data\n.balign 64\nleft: .quad 0\n.balign 64\nright: .quad 0\n"
+    )
+    assert run(tmp_path, body, vcpus=3, pcpus=3)[0].vms[0].operations == 20

@@ -163,3 +163,17 @@ def test_the_highest_addresses_work_like_all_others():
     registers = {"rax": 7, "rbx": base + 64, "rsp": base + 88}
     done = execute(STORE + PUSH, registers=registers, memory={base + 64: bytes(32)}, code_base=base)
     assert (done.ended, done.writes) == ("end", ((base + 64, b"\x07"), (base + 80, b"\x07")))
+
+
+@pytest.mark.parametrize("count", range(1, 5))
+def test_stores_of_the_last_instruction_are_there(count):
+    """Where the instructions run out the memory is as the vCPU itself sees it, store buffer included."""
+    code = bytes.fromhex("488907" + "48894708" + "6689470f" + "50" + "90")  # mov [rdi], rax ... push rax; nop
+    registers = {"rax": 0x8122334455667788, "rdi": 0x10000, "rsp": 0x10040}
+    memory = bytearray(64)
+    value = registers["rax"].to_bytes(8, "little")
+    for place, size in ((0, 8), (8, 8), (15, 2), (56, 8))[:count]:
+        memory[place : place + size] = value[:size]
+    done = execute(code, registers=registers, memory={0x10000: bytes(64)}, max_instructions=count)
+    assert (done.ended, done.instructions) == ("max-instructions", count)
+    assert done.memory[-64:] == bytes(memory)

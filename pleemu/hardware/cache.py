@@ -23,14 +23,18 @@ LINE_SIZE = 1 << LINE_SHIFT
 
 @inlined
 def may_read(holders, word, bit, byte, size):
-    """Does the pCPU with this place in the sets hold the one line in which ``size`` bytes at ``byte`` lie?"""
-    return (holders[byte >> LINE_SHIFT, word] & bit) != 0 and (byte & (LINE_SIZE - 1)) + size <= LINE_SIZE
+    """Does the pCPU with this place in the sets hold the line, or both, in which ``size`` bytes at ``byte`` lie?"""
+    return (holders[byte >> LINE_SHIFT, word] & bit) != 0 and (
+        (byte & (LINE_SIZE - 1)) + size <= LINE_SIZE or (holders[(byte + size - 1) >> LINE_SHIFT, word] & bit) != 0
+    )
 
 
 @inlined
 def may_write(m, p, byte, size):
-    """Does pCPU ``p`` alone hold the one line in which ``size`` bytes at ``byte`` lie?"""
-    return m.line[byte >> LINE_SHIFT].owner == p + 1 and (byte & (LINE_SIZE - 1)) + size <= LINE_SIZE
+    """Does pCPU ``p`` alone hold the line, or both, in which ``size`` bytes at ``byte`` lie?"""
+    return m.line[byte >> LINE_SHIFT].owner == p + 1 and (
+        (byte & (LINE_SIZE - 1)) + size <= LINE_SIZE or m.line[(byte + size - 1) >> LINE_SHIFT].owner == p + 1
+    )
 
 
 @compiled

@@ -37,6 +37,7 @@ from pleemu.hardware.system import (
     counter_branches,
     exchange_pair,
     iretq,
+    is_at_work,
     pop,
     pop_flags,
     push,
@@ -110,6 +111,16 @@ def execute(m, p, v, now, ordered_until, free_until):
                 registers[i.dst] = result if i.width == 8 else result & 0xFFFFFFFF
             now += i.cycles
             pc = following
+            executed += 1
+            continue
+
+        # Its operand was read when it began.
+        if i.op == OP.OP_PROBE and i.probe == PROBE_WORK and shadow == 0 and is_at_work(cpu, pc):
+            now, done = step_work(cpu, pc, 0, now, free_until)
+            if not done:
+                break
+            now += i.cycles
+            pc += 1
             executed += 1
             continue
 

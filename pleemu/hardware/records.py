@@ -50,6 +50,7 @@ PCPU = np.dtype(
         ("awaited_byte", "i8"),
         ("awaited_size", "i8"),
         ("awaited_alone", "i8"),
+        ("awaited_too", "i8"),   # first byte of a second operand of that size, to read; -1: none
         # constant
         ("word", "i8"),          # its bit in the sets of pCPUs
         ("bit", "i8"),

@@ -35,7 +35,7 @@ def fetch(m, p, byte, size, now):
                 return value & mask_of(size), now
             return 0, pcpu.commit_at
     if not may_read(m.holders, pcpu.word, pcpu.bit, byte, size):
-        if pcpu.promised == 1 and in_line_of(m.buffer[p, pcpu.oldest], byte, size):
+        if pcpu.promised == 1 and lacks_line_of(m, p, m.buffer[p, pcpu.oldest], byte, size):
             return 0, pcpu.commit_at
         arrival = ask(m, p, byte, size, 0, now)
         if arrival > now:
@@ -46,10 +46,37 @@ def fetch(m, p, byte, size, now):
 
 
 @compiled
-def in_line_of(entry, byte, size):
-    """Do these bytes lie in the first line of a store?"""
-    line = entry.byte >> LINE_SHIFT
-    return line == byte >> LINE_SHIFT and line == (byte + size - 1) >> LINE_SHIFT
+def lacks_line_of(m, p, entry, byte, size):
+    """Is a line that these bytes lack on its way for a store?"""
+    pcpu = m.pcpu[p]
+    first, last = entry.byte >> LINE_SHIFT, (entry.byte + entry.width - 1) >> LINE_SHIFT
+    for line in range(byte >> LINE_SHIFT, ((byte + size - 1) >> LINE_SHIFT) + 1):
+        if first <= line <= last and not may_read(m.holders, pcpu.word, pcpu.bit, line << LINE_SHIFT, 1):
+            return True
+    return False
+
+
+@compiled
+def fetch_two(m, p, byte, other, size, now):
+    """Load two operands, as CMPS does: (the values, ``now``), or (0, 0, when to try again).
+
+    Where both lines are missing they are asked for together and come together: one
+    that came first could be gone when the other comes, for ever.
+    """
+    pcpu = m.pcpu[p]
+    value, when = fetch(m, p, byte, size, now)
+    if when == now:
+        second, when = fetch(m, p, other, size, now)
+        if when == now:
+            return value, second, now
+        if pcpu.awaited_at == when:
+            pcpu.awaited_too = byte
+    elif pcpu.awaited_at == when and not may_read(m.holders, pcpu.word, pcpu.bit, other, size):
+        arrival = ask(m, p, other, size, 0, now)
+        pcpu.awaited_too = other
+        pcpu.awaited_at = max(when, arrival)
+        when = pcpu.awaited_at
+    return 0, 0, when
 
 
 @compiled
@@ -72,6 +99,7 @@ def wait_for_line(pcpu, byte, size, alone, arrival):
     pcpu.awaited_size = size
     pcpu.awaited_alone = alone
     pcpu.awaited_at = arrival
+    pcpu.awaited_too = -1
 
 
 @compiled
@@ -79,6 +107,8 @@ def receive_line(m, p):
     """What the instruction waits for has arrived."""
     pcpu = m.pcpu[p]
     arrive(m, p, pcpu.awaited_byte, pcpu.awaited_size, pcpu.awaited_alone)
+    if pcpu.awaited_too >= 0:
+        arrive(m, p, pcpu.awaited_too, pcpu.awaited_size, 0)
     pcpu.awaited_at = NEVER
 
 

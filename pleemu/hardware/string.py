@@ -24,7 +24,7 @@ from pleemu.hardware.isa import (
 from pleemu.hardware.memory import readable
 from pleemu.hardware.protection import is_protected
 from pleemu.hardware.records import FAULT_READ, FAULT_READONLY, FAULT_WRITE
-from pleemu.hardware.store_buffer import fetch, put
+from pleemu.hardware.store_buffer import fetch, fetch_two, put
 from pleemu.jit import compiled
 
 # What became of an element.
@@ -65,18 +65,20 @@ def string_element(m, p, v, pc, now):
             set_fault(m.fault[0], kind, v, pc, destination, size, now)
             return FAULTY, now
     value = registers[RAX]
-    if op != OP_STOS and op != OP_SCAS:
-        value, when = fetch(m, p, space.first_word * 8 + from_offset, size, now)
-        if when > now:
-            return MORE, when
     other = value
-    if op == OP_SCAS or op == OP_CMPS:
-        other, when = fetch(m, p, space.first_word * 8 + to_offset, size, now)
-        if when > now:
-            return MORE, when
+    first_byte = space.first_word * 8
+    when = now
+    if op == OP_CMPS:
+        value, other, when = fetch_two(m, p, first_byte + from_offset, first_byte + to_offset, size, now)
+    elif op == OP_SCAS:
+        other, when = fetch(m, p, first_byte + to_offset, size, now)
+    elif op != OP_STOS:
+        value, when = fetch(m, p, first_byte + from_offset, size, now)
+    if when > now:
+        return MORE, when
 
     if op == OP_MOVS or op == OP_STOS:
-        put(m, p, space.first_word * 8 + to_offset, size, value, now)
+        put(m, p, first_byte + to_offset, size, value, now)
     elif op == OP_LODS:
         write_register(registers, REGISTER, RAX, size, value)
     else:

@@ -125,6 +125,13 @@ def iretq(m, v, pc, now):
 
 
 @compiled
+def is_at_work(cpu, pc):
+    """Has the `work` at ``pc`` begun, and is it not finished?"""
+    depth = cpu.work_depth
+    return depth > 0 and cpu.work_pc[depth - 1] == pc and cpu.work_rsp[depth - 1] == cpu.registers[RSP]
+
+
+@compiled
 def step_work(cpu, pc, amount, now, until):
     """Spend cycles of a `work` probe before ``until``; return (the cycle reached, is it finished).
 
@@ -133,7 +140,7 @@ def step_work(cpu, pc, amount, now, until):
     forgotten from the bottom.
     """
     depth = cpu.work_depth
-    if depth == 0 or cpu.work_pc[depth - 1] != pc or cpu.work_rsp[depth - 1] != cpu.registers[RSP]:
+    if not is_at_work(cpu, pc):
         if amount <= 0:
             return now, True
         if depth == WORK_DEPTH:

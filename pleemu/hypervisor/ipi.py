@@ -20,14 +20,14 @@ def accept_irq(m, p, target, vector, now, delay):
     cpu, vcpu, cost = m.cpu[target], m.vcpu[target], m.cost[0]
     if m.task[target].state == TASK_DEAD or cpu.svr & SVR_ENABLED == 0:
         return 0
-    notified = any_posted(cpu)
     set_vector(cpu.pir, vector)
     if vcpu.on_wait_queue == 1:
         return kvm_vcpu_wake_up(m, p, target, now)
     home = m.task[target].cpu
-    if is_in_guest(m, p, home, target, now) and not notified:
+    # A notification on its way serves all that is posted, unless this one is there sooner.
+    if is_in_guest(m, p, home, target, now):
         if cpu.apicv == 1:
-            cpu.pir_at = now + delay + cost.ipi + cost.posted  # posted-interrupt notification: no exit
+            cpu.pir_at = min(cpu.pir_at, now + delay + cost.ipi + cost.posted)  # no exit
         else:
             send_host_interrupt(m, home, now + delay + cost.ipi)
     return 0

@@ -34,15 +34,12 @@ def virtualise_ipi(m, p, sender, now):
     if m.task[target].state == TASK_DEAD:
         return True
     cpu = m.cpu[target]
-    notified = any_posted(cpu)
     set_vector(cpu.pir, vector)
     home = m.task[target].cpu
-    if notified:
-        return True
     if m.vcpu[target].on_wait_queue == 1:
         send_host_interrupt(m, home, now + cost.ipi)
     elif is_in_guest(m, p, home, target, now):
-        cpu.pir_at = now + cost.ipi + cost.posted
+        cpu.pir_at = min(cpu.pir_at, now + cost.ipi + cost.posted)
     return True
 
 
