@@ -27,7 +27,7 @@ from pleemu.testing import CODE_BASE, REGISTERS, Case, Processor, _bytes_of
 MEMORY, SIZE = 0x6000, 512
 END = MEMORY + SIZE
 LIMIT = 200  # instructions
-CASES, PLAIN_CASES = 4_000, 100
+CASES, PLAIN_CASES = 2_500, 100
 FEW = 300
 GUARD = 4096  # bytes on each side of an array
 EDGES = tuple(
