@@ -150,7 +150,7 @@ FAULTS = {
     "IPI of another kind": ('.include "pleemu.inc"\n send_ipi 1, 0x400\n ret', ("write of 0x400 to MSR 0x830: only",)),
     "iretq to ring 1": (
         "push 0\n push rsp\n push 2\n push 1\n lea rax, [rip + guest_main]\n push rax\n iretq",
-        ("iretq to CS 0x",),
+        ("iretq to CS 0x1; the built-in GDT has",),
     ),
 }
 
