@@ -292,7 +292,7 @@ class Vm:
         converter=_tuple_of_list,
         parse=_parse_pinning,
     )
-    memory_kib: int = integer(256, 16, 65536, "memory of the guest", unit="KiB")
+    memory_kib: int = integer(512, 16, 65536, "memory of the guest", unit="KiB")
     writable_code: bool = switch(False, "code and constants may be written, but never an instruction")
 
     def pcpu_of(self, vcpu: int, pcpus: int) -> int:

@@ -374,3 +374,43 @@ def test_own_definition_of_a_library_function_is_taken(tmp_path: Path) -> None:
     )
     path = write_guest(tmp_path, own, "guest.c")
     assert run_guest(path, cc="gcc", cflags="-fno-builtin").vms[0].operations == 0
+
+
+HANDLED = r"""
+#include "pleemu.h"
+static volatile unsigned long seen[4];
+static __attribute__((interrupt)) void handler(struct pleemu_frame *frame)
+{
+    (void)frame;
+    seen[this_vcpu()]++;
+    eoi();
+}
+pleemu_vector(0x50, handler);
+
+void guest_main(unsigned long vcpu, unsigned long vcpus)
+{
+    (void)vcpus;
+    enable_interrupts();
+    self_ipi(0x50);
+    while (seen[vcpu] != 1)
+        cpu_relax();
+    operation_done();
+    if (vcpu == 0) {
+        while (seen[1] != 1 || seen[2] != 1)
+            cpu_relax();
+        send_ipis(3 << 18 | 0x50); /* all but self */
+    } else {
+        while (seen[vcpu] != 2)
+            cpu_relax();
+        operation_done();
+    }
+}
+"""
+
+
+@needs_gcc
+def test_a_handler_knows_its_vcpu(tmp_path: Path) -> None:
+    """Self IPIs and a broadcast from C reach their vCPUs, which know their own numbers."""
+    found = run_guest(write_guest(tmp_path, HANDLED, "guest.c"), vcpus=3, pcpus=3, duration="5ms")
+    assert found.ended == "all vCPUs have returned from guest_main"
+    assert found.vms[0].operations == 5

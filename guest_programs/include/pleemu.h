@@ -106,8 +106,10 @@ PLEEMU_INLINE unsigned long pleemu_random(unsigned long *state)
 
 /* ---- For guests only: a real program has no right to these ------------------------------ */
 
-#define PLEEMU_X2APIC_EOI 0x80b /* MSRs, SDM 3A table 11-6 */
+#define PLEEMU_X2APIC_ID 0x802 /* MSRs, SDM 3A table 11-6 */
+#define PLEEMU_X2APIC_EOI 0x80b
 #define PLEEMU_X2APIC_ICR 0x830
+#define PLEEMU_X2APIC_SELF_IPI 0x83f
 
 PLEEMU_INLINE void pleemu_wrmsr(unsigned int msr, unsigned long value)
 {
@@ -144,6 +146,24 @@ PLEEMU_INLINE void pleemu_send_ipi(unsigned int vcpu, unsigned int vector)
 {
     __asm__ volatile("mfence\n\tlfence" : : : "memory");
     pleemu_wrmsr(PLEEMU_X2APIC_ICR, (unsigned long)vcpu << 32 | vector);
+}
+
+/* Any IPI, by the whole ICR (SDM 3A figure 11-28): destination in bits 63:32, shorthand in 19:18. */
+PLEEMU_INLINE void pleemu_send_ipis(unsigned long icr)
+{
+    __asm__ volatile("mfence; lfence" : : : "memory");
+    pleemu_wrmsr(PLEEMU_X2APIC_ICR, icr);
+}
+
+PLEEMU_INLINE void pleemu_self_ipi(unsigned int vector)
+{
+    pleemu_wrmsr(PLEEMU_X2APIC_SELF_IPI, vector);
+}
+
+/* This vCPU's number, for where guest_main's argument is not at hand; at CPL 0. */
+PLEEMU_INLINE unsigned long pleemu_vcpu(void)
+{
+    return pleemu_rdmsr(PLEEMU_X2APIC_ID);
 }
 
 /* The end of this interrupt, for the local APIC. */
@@ -205,6 +225,9 @@ __attribute__((noreturn)) PLEEMU_INLINE void pleemu_enter_user(void (*function)(
 #define disable_interrupts() pleemu_disable_interrupts()
 #define halt() pleemu_halt()
 #define send_ipi(vcpu, vector) pleemu_send_ipi(vcpu, vector)
+#define send_ipis(icr) pleemu_send_ipis(icr)
+#define self_ipi(vector) pleemu_self_ipi(vector)
+#define this_vcpu() pleemu_vcpu()
 #define eoi() pleemu_eoi()
 #endif
 
