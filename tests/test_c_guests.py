@@ -379,9 +379,8 @@ def test_own_definition_of_a_library_function_is_taken(tmp_path: Path) -> None:
 HANDLED = r"""
 #include "pleemu.h"
 static volatile unsigned long seen[4];
-static __attribute__((interrupt)) void handler(struct pleemu_frame *frame)
+static pleemu_handler(handler)
 {
-    (void)frame;
     seen[this_vcpu()]++;
     eoi();
 }
