@@ -25,7 +25,7 @@ from pleemu.hardware import flags, isa
 from pleemu.hardware import records as hardware
 from pleemu.jit import callable_once
 from pleemu.machine.build import Layout, build, code_of
-from pleemu.machine.faults import describe
+from pleemu.machine.faults import REGISTER_NAMES, describe
 from pleemu.machine.loop import FAULT, FINISHED, run_machine
 from pleemu.machine.state import Machine
 from pleemu.policy import policy
@@ -39,7 +39,7 @@ CODE_LIMIT = 1 << 20
 INSTRUCTION_LIMIT = 1 << 40
 DEFAULT_PROCESSOR = "broadwell"
 
-REGISTERS = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{number}" for number in range(8, 16)))
+REGISTERS = REGISTER_NAMES
 RFLAGS_AT_RESET = 2
 
 _MASK = (1 << 64) - 1

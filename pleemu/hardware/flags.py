@@ -167,3 +167,10 @@ def change(cpu, op):
         set_rflags(cpu, (rflags(cpu) & ~0xFF) | ((cpu.registers[RAX] >> 8) & 0xFF))
     else:
         cpu.direction = 0 if op == OP_CLD else 1
+
+
+@compiled
+def load_flags(cpu, image):
+    """The status flags, DF and IF from an RFLAGS image: IRETQ, SYSCALL, SYSRET."""
+    set_rflags(cpu, image)
+    cpu.interrupt_flag = 1 if image & IF else 0

@@ -23,7 +23,7 @@ def syscall(m, v, pc, now):
         image = flags.rflags(cpu)
         cpu.registers[RCX] = i.address + i.length
         cpu.registers[R11] = image
-        load_flags(cpu, image & ~cpu.fmask)
+        flags.load_flags(cpu, image & ~cpu.fmask)
         cpu.cpl = 0
     return following
 
@@ -34,13 +34,6 @@ def sysret(m, v, pc, now):
     cpu = m.cpu[v]
     following = table_index(m, v, pc, cpu.registers[RCX], now)
     if following >= 0:
-        load_flags(cpu, cpu.registers[R11])
+        flags.load_flags(cpu, cpu.registers[R11])
         cpu.cpl = 3
     return following
-
-
-@compiled
-def load_flags(cpu, image):
-    """The status flags and IF from an RFLAGS image."""
-    flags.set_rflags(cpu, image)
-    cpu.interrupt_flag = 1 if image & flags.IF else 0

@@ -116,9 +116,7 @@ def iretq(m, v, pc, now):
         return -1
     following = table_index(m, v, pc, load(m.memory, space.first_word, offset, 8), now)
     if following >= 0:
-        image = load(m.memory, space.first_word, offset + 16, 8)
-        flags.set_rflags(cpu, image)
-        cpu.interrupt_flag = 1 if image & flags.IF else 0
+        flags.load_flags(cpu, load(m.memory, space.first_word, offset + 16, 8))
         cpu.registers[RSP] = load(m.memory, space.first_word, offset + 24, 8)
         cpu.cpl = selector & 3
     return following
