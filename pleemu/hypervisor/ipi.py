@@ -10,7 +10,7 @@ from pleemu.hardware.records import EXITING, GUEST, NEVER
 from pleemu.jit import compiled
 from pleemu.observe.events import SCHED_WAKEUP
 from pleemu.observe.journal import record
-from pleemu.scheduler.core import try_to_wake_up
+from pleemu.scheduler.core import wake_up_process
 from pleemu.scheduler.records import TASK_DEAD
 
 
@@ -51,9 +51,8 @@ def is_in_guest(m, p, home, target, now):
 def kvm_vcpu_wake_up(m, p, target, now):
     """A halted vCPU is woken; its pCPU may have to reschedule."""
     vcpu = m.vcpu[target]
-    home = m.task[target].cpu
     vcpu.on_wait_queue = 0  # swait: the waker takes it off the queue
-    try_to_wake_up(m, home, target, cycles_to_ns(m.clock[0], now))
+    home = wake_up_process(m, p, target, cycles_to_ns(m.clock[0], now))
     vcpu.ready = 1
     record(m, now, SCHED_WAKEUP, p, m.pcpu[p].vcpu, target, home, 0)
     if home != p and m.rq[home].need_resched == 1:

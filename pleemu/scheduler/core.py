@@ -42,6 +42,20 @@ def try_to_wake_up(m, q, task, now):
 
 
 @compiled
+def wake_up_process(m, p, task, now):
+    """CPU ``p`` wakes a sleeping task; returns the run queue that it has been put on."""
+    q = select_task_rq(m, p, task, now)
+    try_to_wake_up(m, q, task, now)
+    return q
+
+
+@compiled
+def select_task_rq(m, p, task, now):
+    """Where a task that CPU ``p`` wakes shall run: where it slept."""
+    return m.task[task].cpu
+
+
+@compiled
 def migrate_task(m, q, task, now):
     """Move a queued task that does not run to run queue ``q`` (load balancer)."""
     se = m.task[task]

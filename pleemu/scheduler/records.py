@@ -46,6 +46,7 @@ RQ = np.dtype(
 # Tunables of the fair class and switches of the directed yield.
 TUNABLES = np.dtype(
     [
+        ("model", "i8"),      # CFS, EEVDF or CHAOS
         ("latency", "i8"),
         ("min_granularity", "i8"),
         ("wakeup_granularity", "i8"),
@@ -54,5 +55,8 @@ TUNABLES = np.dtype(
     ],
     align=True,
 )
+
+# tunables.model: which kind of scheduler the host has.
+CFS, EEVDF, CHAOS = range(3)
 
 MIN_VRUNTIME_AT_BOOT = -(1 << 20)
