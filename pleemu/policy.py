@@ -2,10 +2,11 @@
 
 A policy is a set of independent mechanisms, so that an ablation is one name:
 
-    vanilla       KVM and CFS as in Linux v5.6
-    strict-boost  Strict Boost: nominate only a vCPU that can be what the spinner waits for
-    debooster     Debooster: make CFS follow the hint, by raising the yielder's vruntime
-    no-ple        PAUSE exits off (`ple_gap=0`, AMD: `pause_filter_count=0`): nobody notices a spinning vCPU
+    vanilla            KVM as in Linux v5.6, the host scheduler as its kernel has it
+    strict-boost       Strict Boost: nominate only a vCPU that can be what the spinner waits for
+    debooster          Debooster: make CFS follow the hint, by raising the yielder's vruntime; debooster-rfc as posted
+    debooster-2025-v2  the same idea for EEVDF: a bounded penalty for the yielder; debooster-2025-v1 as first posted
+    no-ple             PAUSE exits off (`ple_gap=0`, AMD: `pause_filter_count=0`): nobody notices a spinning vCPU
 
 Names are joined with `+` in any order: `debooster+strict-boost` is `strict-boost+debooster`.
 """
@@ -25,15 +26,26 @@ class Policy:
     summary: str = field(eq=False)
     ple: bool = True
     strict_boost: bool = False
-    debooster: bool = False
+    debooster: str | None = None  # which of `DEBOOSTERS`
 
 
 # Mechanisms in the order in which a canonical name lists them.
 _PARTS = {
-    "vanilla": "Linux v5.6 as it is: kvm_vcpu_on_spin, dynamic PLE window, CFS yield_to",
+    "vanilla": "Linux v5.6's KVM as it is: kvm_vcpu_on_spin, dynamic PLE window, the scheduler's own yield_to",
     "no-ple": "PAUSE exits off, as with kvm_intel.ple_gap=0 or kvm_amd.pause_filter_count=0",
     "strict-boost": "nominate only preempted vCPUs and those that the spinner sent an IPI",
-    "debooster": "raise the yielder's vruntime until CFS picks the nominated vCPU",
+    "debooster": "CFS: raise the yielder's vruntime until the nominated vCPU is picked (v5.6)",
+    "debooster-rfc": "the same, as posted for review in 2021: the yielder's weight decides how far",
+    "debooster-2025-v1": "EEVDF: the same as first posted: its rate limit begins anew at each yield",
+    "debooster-2025-v2": "EEVDF: a bounded penalty on the yielder, at most one in 6 ms a CPU",
+}
+
+# Debooster -> the kind of scheduler that it changes.
+DEBOOSTERS = {
+    "debooster": "cfs",
+    "debooster-rfc": "cfs",
+    "debooster-2025-v1": "eevdf",
+    "debooster-2025-v2": "eevdf",
 }
 
 # The host schedulers of `host.scheduler`.
@@ -55,6 +67,9 @@ def policy(name: str) -> Policy:
             f"policy {name!r} contradicts itself: without pause-loop exiting nothing asks for a yield; "
             f"use 'no-ple' or {others!r}"
         )
+    deboosters = [part for part in DEBOOSTERS if part in parts]
+    if len(deboosters) > 1:
+        raise ScenarioError(f"policy {name!r} has {len(deboosters)} deboosters; use one of {', '.join(deboosters)}")
     if len(parts) > 1:
         parts.discard("vanilla")  # the ground that the others stand on
     return _policy_of(parts)
@@ -67,7 +82,7 @@ def _policy_of(parts: set[str]) -> Policy:
         summary="; ".join(_PARTS[part] for part in ordered),
         ple="no-ple" not in parts,
         strict_boost="strict-boost" in parts,
-        debooster="debooster" in parts,
+        debooster=next((part for part in DEBOOSTERS if part in parts), None),
     )
 
 

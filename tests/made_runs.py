@@ -105,6 +105,9 @@ def storm(policy: str = "vanilla", longest: int = 101, *, scenario: Scenario | N
                 attempts=exits // 2,
                 accepted=exits // 2,
                 honoured=exits // 2 if "debooster" in policy else 12,
+                ran=1 + exits // 3,
+                waited_ns=exits * 40_000,
+                most_ns=12_000_000,
             )
             for vm in scenario.vm
             if exits

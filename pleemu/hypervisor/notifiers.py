@@ -7,6 +7,7 @@ from pleemu.hypervisor.window import shrink_ple_window
 from pleemu.jit import compiled
 from pleemu.observe.events import PLE_WINDOW
 from pleemu.observe.journal import record
+from pleemu.observe.statistics import time_boost
 
 
 @compiled
@@ -28,6 +29,7 @@ def kvm_sched_in(m, p, v, now):
     vcpu.ready = 0
     vcpu.scheduled_out = 0
     vcpu.ipi_received = 0
+    time_boost(m, v, now)
     if m.kvm[0].window_control == 1:
         old = shrink_ple_window(m, v)
         if old != vcpu.ple_window:

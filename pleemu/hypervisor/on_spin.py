@@ -14,6 +14,7 @@ from pleemu.jit import compiled
 from pleemu.observe.events import YIELD_TO
 from pleemu.observe.journal import record
 from pleemu.observe.records import BOOST_KERNEL, BOOST_USER, BOOST_WOKEN
+from pleemu.observe.statistics import name_for_boost
 from pleemu.scheduler.core import yield_to
 from pleemu.scheduler.records import TASK_DEAD
 
@@ -120,6 +121,7 @@ def kvm_vcpu_yield_to(m, p, me, candidate, now):
     row.attempts += 1
     if result > 0:
         row.accepted += 1
+        name_for_boost(m, candidate, boosted, now)
         m.pcpu[task.cpu].hint_vcpu = candidate
         m.pcpu[task.cpu].hint_class = boosted
         if task.cpu != p:

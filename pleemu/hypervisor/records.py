@@ -26,6 +26,8 @@ VCPU = np.dtype(
         ("vm", "i8"),
         ("id", "i8"),                   # vcpu_id = index in its VM = APIC ID
         # statistics
+        ("named_at", "i8"),             # first accepted yield that named it since it last ran, -1 none
+        ("named_class", "i8"),          # BOOST_* that it was then
         ("exited_at", "i8"),            # latest kvm_exit
         ("entered_at", "i8"),           # latest kvm_entry
         ("guest_from", "i8"),           # when it last began to execute instructions

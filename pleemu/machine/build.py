@@ -244,7 +244,7 @@ def _tunables(scenario: Scenario, policy: Policy) -> Any:
     tunables.min_granularity = 750_000 * factor
     tunables.wakeup_granularity = 1_000_000 * factor
     tunables.nr_latency = 8
-    tunables.debooster = policy.debooster
+    tunables.debooster = policy.debooster is not None
     return tunables
 
 
@@ -322,7 +322,7 @@ def _vm(machine: Machine, scenario: Scenario, policy: Policy, layout: Layout, nu
         vcpu.resume = RESUME_ENTER
         vcpu.vm = number
         vcpu.id = index
-        vcpu.exited_at = -1
+        vcpu.exited_at = vcpu.named_at = -1
         task.cpu = vm.pcpu_of(index, scenario.hardware.pcpus)
         task.weight = WEIGHTS[20]
         task.inverse_weight = INVERSE_WEIGHTS[20]

@@ -60,6 +60,9 @@ class BoostStatistics:
     attempts: int  # kvm_vcpu_yield_to calls
     accepted: int  # yield_to returned 1: the scheduler took the hint
     honoured: int  # and the next pick on the target's runqueue was the target
+    ran: int  # nominated vCPUs that ran at last; how long after the first accepted yield that named them:
+    waited_ns: int  # in total
+    most_ns: int  # at most
 
 
 @frozen(kw_only=True)

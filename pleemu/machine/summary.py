@@ -125,6 +125,9 @@ def _boosts(machine: Machine, scenario: Scenario) -> tuple[BoostStatistics, ...]
             attempts=int(cell["attempts"]),
             accepted=int(cell["accepted"]),
             honoured=int(cell["honoured"]),
+            ran=int(cell["ran"]),
+            waited_ns=_ns(machine, cell["waited"]),
+            most_ns=_ns(machine, cell["most"]),
         )
         for number, vm in enumerate(scenario.vm)
         for target, cell in zip(BOOST_CLASSES, machine.boost[number], strict=True)

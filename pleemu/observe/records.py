@@ -36,4 +36,15 @@ LENGTH_BINS = 32  # run lengths by powers of two
 # Directed yields, by what the nominated vCPU was.
 BOOST_KERNEL, BOOST_USER, BOOST_WOKEN = range(3)
 BOOST_CLASSES = ("preempted in kernel mode", "preempted in user mode", "woken, not yet run")
-BOOST = np.dtype([("attempts", "i8"), ("accepted", "i8"), ("honoured", "i8")], align=True)
+BOOST = np.dtype(
+    [
+        ("attempts", "i8"),
+        ("accepted", "i8"),
+        ("honoured", "i8"),
+        # from the first accepted yield that named a vCPU until its thread ran, in cycles
+        ("ran", "i8"),     # how many of those waits ended
+        ("waited", "i8"),  # their sum
+        ("most", "i8"),    # the longest one
+    ],
+    align=True,
+)

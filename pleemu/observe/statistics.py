@@ -49,6 +49,29 @@ def count_pause_exit(m, v, pc, now, guest_cycles, window, gap_cycles):
 
 
 @compiled
+def name_for_boost(m, v, boosted, now):
+    """A directed yield that names ``v`` has been accepted; the first one since it last ran starts the clock."""
+    vcpu = m.vcpu[v]
+    if vcpu.named_at < 0:
+        vcpu.named_at = now
+        vcpu.named_class = boosted
+
+
+@compiled
+def time_boost(m, v, now):
+    """The thread of ``v`` runs: how long that took since it was named."""
+    vcpu = m.vcpu[v]
+    if vcpu.named_at < 0:
+        return
+    row = m.boost[vcpu.vm, vcpu.named_class]
+    waited = now - vcpu.named_at
+    row.ran += 1
+    row.waited += waited
+    row.most = max(row.most, waited)
+    vcpu.named_at = -1
+
+
+@compiled
 def finish_run(m, v):
     """The vCPU's run of exits is over: count it, and keep it if it is one of the longest."""
     run = m.pause_run[v]

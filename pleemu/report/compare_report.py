@@ -66,11 +66,13 @@ def policy_table(runs: Sequence[Run], reference: Run) -> Grid:
             Column("continuous", minor=2),
             Column("longest"),
             Column("yields", minor=1),
+            Column("ran after", minor=3),
             Column("operations"),
             Column("ratio"),
-            Column("CPU by VM", left=True, minor=3),
+            Column("CPU by VM", left=True, minor=4),
         ),
-        note=note + " Exits: PAUSE exits; continuous and longest: in runs at one address; yields: honoured/attempts.",
+        note=note + " Exits: PAUSE exits; continuous and longest: in runs at one address; yields: honoured/attempts; "
+        "ran after: mean time from an accepted yield until the nominated vCPU ran.",
     )
     for run in runs:
         attempts, honoured = sum(one.attempts for one in run.boosts), sum(one.honoured for one in run.boosts)
@@ -81,6 +83,7 @@ def policy_table(runs: Sequence[Run], reference: Run) -> Grid:
             units.percent(run.ple.continuous, run.ple.exits),
             units.count(run.ple.longest_run),
             f"{units.count(honoured)}/{units.count(attempts)}" if attempts else "-",
+            ran_after(run),
             units.count(_operations(run)),
             _judged(_operations(run), _operations(reference)),
             _shares(run.vms),
@@ -115,6 +118,12 @@ def vm_table(runs: Sequence[Run], reference: Run) -> Grid:
                 units.percent(one.guest_share),
             )
     return grid
+
+
+def ran_after(run: Run) -> str:
+    """Return the mean time from the first accepted yield that named a vCPU until it ran."""
+    ran = sum(one.ran for one in run.boosts)
+    return units.time(sum(one.waited_ns for one in run.boosts) / ran) if ran else "-"
 
 
 def _operations(run: Run) -> int:

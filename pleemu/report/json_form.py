@@ -28,7 +28,8 @@ RUN_KEYS = {
     "exit_times": "per VM and reason: count, timed, total_ns, min_ns, max_ns from kvm_exit to kvm_entry",
     "ple": "PAUSE exits: exits, continuous, longest_run, by_symbol, runs, run_lengths; pauses executed without one, "
     "pauses_before_first: in the loop that led to the first one, guest_ns: mean kvm_entry to kvm_exit",
-    "boosts": "directed yields per VM and state of the target: attempts, accepted, honoured",
+    "boosts": "directed yields per VM and state of the target: attempts, accepted, honoured; ran: targets that "
+    "ran at last, waited_ns, most_ns: after the first accepted yield that named them",
     "vms": "per VM: name, vcpus, cpu_share, guest_share (of all pCPU time, 0..1), operations, image, compilers",
 }
 

@@ -163,14 +163,17 @@ def boost_table(run: Run) -> Grid:
     grid = Grid(
         "Directed yields, by state of the nominated vCPU",
         (
-            Column("target", left=True, shrinks=True),
+            Column("target", left=True),
             *((Column("VM", left=True, shrinks=True),) if several else ()),
             Column("attempts"),
             Column("accepted", minor=1),
             Column("honoured"),
             Column("honoured%", minor=2),
+            Column("ran after"),
+            Column("at most", minor=3),
         ),
-        note="Accepted: yield_to returned 1. Honoured: the scheduler then really ran the nominated vCPU.",
+        note="Accepted: yield_to returned 1. Honoured: the scheduler then really ran the nominated vCPU. "
+        "Ran after: mean time from the first accepted yield until the nominated vCPU ran.",
     )
     for one in run.boosts:
         grid.add(
@@ -180,6 +183,8 @@ def boost_table(run: Run) -> Grid:
             units.count(one.accepted),
             units.count(one.honoured),
             units.percent(one.honoured, one.attempts),
+            units.time(one.waited_ns / one.ran) if one.ran else "-",
+            units.time(one.most_ns) if one.ran else "-",
         )
     return grid
 
