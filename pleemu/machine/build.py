@@ -19,13 +19,16 @@ from pleemu.hardware.msr import STAR_SELECTORS
 from pleemu.hardware.protection import INSIDE, NO_INSTRUCTION
 from pleemu.hardware.records import BUFFER_LIMIT, CLOCK, CPU, FAULT, IDLE, LINE, NEVER, PCPU, SPACE, STORE, TIMING
 from pleemu.hypervisor.records import COST, KVM, RESUME_ENTER, VCPU, VM
+from pleemu.kernel import SCHEDULERS
 from pleemu.machine.state import BIRTH, RUN, Machine
+from pleemu.machine.tunables import tunables_of
 from pleemu.observe.events import EVENT, EXIT_REASON_LIMIT
 from pleemu.observe.journal import SEED
 from pleemu.observe.records import BOOST, BOOST_CLASSES, EXITS, JOURNAL, LENGTH_BINS, PAUSE_RUN, RUN_GAP_NS
 from pleemu.policy import Policy
 from pleemu.scenario import Program, Scenario, Vm
-from pleemu.scheduler.records import MIN_VRUNTIME_AT_BOOT, RQ, TASK, TASK_INTERRUPTIBLE, TUNABLES
+from pleemu.scheduler import debooster
+from pleemu.scheduler.records import RQ, TASK, TASK_INTERRUPTIBLE, sched_init
 from pleemu.scheduler.weights import INVERSE_WEIGHTS, WEIGHTS
 
 PAGE = 4096
@@ -35,6 +38,15 @@ COLUMNS = 240  # of the timeline
 
 # Uses of `seed_of`.
 GUEST_SEED, START_TIME = range(2)
+
+# By what `pleemu.policy` calls them.
+DEBOOSTER_NUMBERS = {
+    None: debooster.NO_DEBOOSTER,
+    "debooster": debooster.V5_6,
+    "debooster-rfc": debooster.RFC,
+    "debooster-2025-v1": debooster.PENALTY_V1,
+    "debooster-2025-v2": debooster.PENALTY_V2,
+}
 
 DELIVERY_CYCLES = 60  # proposed: the microcode of an interrupt delivery takes some tens of cycles
 
@@ -82,7 +94,6 @@ def build(
         fault=records(1, FAULT),
         task=records(vcpus, TASK),
         rq=records(pcpus, RQ),
-        tree=np.full((pcpus, vcpus), -1, np.int64),
         tunables=_tunables(scenario, policy),
         vcpu=records(vcpus, VCPU),
         vm=records(len(scenario.vm), VM),
@@ -102,6 +113,7 @@ def build(
         births=_births(scenario, layout),
         run=records(1, RUN),
     )
+    sched_init(machine.rq)
     khz = scenario.hardware.core_rate_khz
     machine.clock.core_khz = khz
     machine.clock.tsc_khz = scenario.hardware.tsc_rate_khz
@@ -237,14 +249,10 @@ def _births(scenario: Scenario, layout: Layout) -> Any:
 
 
 def _tunables(scenario: Scenario, policy: Policy) -> Any:
-    """Defaults of v5.6, scaled by the number of CPUs (sched_init_granularity)."""
-    factor = min(scenario.online_cpus, 8).bit_length()
-    tunables = records(1, TUNABLES)
-    tunables.latency = 6_000_000 * factor
-    tunables.min_granularity = 750_000 * factor
-    tunables.wakeup_granularity = 1_000_000 * factor
-    tunables.nr_latency = 8
-    tunables.debooster = policy.debooster is not None
+    host = scenario.host
+    scheduler = SCHEDULERS[host.scheduler]
+    tunables = tunables_of(scheduler, cpus=scenario.online_cpus, hz=host.hz, features=host.features)
+    tunables.debooster = DEBOOSTER_NUMBERS[policy.debooster]
     return tunables
 
 
@@ -327,8 +335,6 @@ def _vm(machine: Machine, scenario: Scenario, policy: Policy, layout: Layout, nu
         task.weight = WEIGHTS[20]
         task.inverse_weight = INVERSE_WEIGHTS[20]
         task.state = TASK_INTERRUPTIBLE
-    machine.rq.curr = machine.rq.next = machine.rq.last = machine.rq.skip = -1
-    machine.rq.min_vruntime = MIN_VRUNTIME_AT_BOOT
 
 
 def _write_word(machine: Machine, number: int, address: int, value: int) -> None:

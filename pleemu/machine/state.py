@@ -44,7 +44,6 @@ class Machine(NamedTuple):
     # scheduler
     task: np.recarray  # [v]
     rq: np.recarray  # [p]
-    tree: np.ndarray  # [p, tasks]
     tunables: np.recarray  # [1]
     # hypervisor
     vcpu: np.recarray  # [v]

@@ -5,7 +5,16 @@ numbers too, -1 is NULL, and ``now`` is rq->clock_task in nanoseconds.
 """
 
 from pleemu.jit import compiled
-from pleemu.scheduler.runqueue import insert, leftmost, position_of, remove
+from pleemu.scheduler.account import (
+    DEQUEUE_SLEEP,
+    ENQUEUE_MIGRATED,
+    ENQUEUE_WAKEUP,
+    account_entity_dequeue,
+    account_entity_enqueue,
+    clear_buddies,
+)
+from pleemu.scheduler.records import TASK_RUNNING
+from pleemu.scheduler.tree import insert, remove, successor
 from pleemu.scheduler.weights import calc_delta_fair, inverse_of, scale
 
 
@@ -29,7 +38,7 @@ def update_curr(m, q, now):
 def update_min_vruntime(m, q):
     """Follow the smallest vruntime of the queue, never back."""
     rq = m.rq[q]
-    left = leftmost(m, q)
+    left = m.rq[q].leftmost
     has_curr = rq.curr >= 0 and m.task[rq.curr].on_rq == 1
     if has_curr:
         smallest = m.task[rq.curr].vruntime
@@ -56,58 +65,63 @@ def sched_slice(m, q, task):
 
 @compiled
 def place_entity(m, q, task, initial):
-    """Give a new task a debt of a slice (START_DEBIT), a sleeper half a latency of credit (GENTLE_FAIR_SLEEPERS)."""
-    se = m.task[task]
+    """Give a new task a debt of a slice (START_DEBIT), a sleeper a latency of credit, or half (GENTLE_FAIR_SLEEPERS)."""
+    se, tunables = m.task[task], m.tunables[0]
     vruntime = m.rq[q].min_vruntime
     if initial:
-        vruntime += calc_delta_fair(sched_slice(m, q, task), se)
+        if tunables.start_debit == 1:
+            vruntime += calc_delta_fair(sched_slice(m, q, task), se)
     else:
-        vruntime -= m.tunables[0].latency >> 1
+        vruntime -= tunables.latency >> tunables.gentle_fair_sleepers
     se.vruntime = max(se.vruntime, vruntime)
 
 
 @compiled
-def enqueue_entity(m, q, task, wakeup, migrated, now):
-    """Queue a task; its vruntime is relative to min_vruntime unless it wakes where it slept."""
-    rq, se = m.rq[q], m.task[task]
-    update_curr(m, q, now)
-    if not wakeup or migrated:
-        se.vruntime += rq.min_vruntime
-    rq.load += se.weight
-    rq.nr_running += 1
-    if wakeup:
-        place_entity(m, q, task, False)
-    insert(m, q, task)
-    se.on_rq = 1
-    se.cpu = q
+def task_fork_fair(m, q, task, now):
+    """A new task joins the queue, as a child of the task that runs there."""
+    se = m.task[task]
+    parent = m.rq[q].curr
+    if parent >= 0:
+        update_curr(m, q, now)
+        se.vruntime = m.task[parent].vruntime
+    place_entity(m, q, task, True)
+    se.vruntime -= m.rq[q].min_vruntime
+    enqueue_entity(m, q, task, 0, now)
 
 
 @compiled
-def dequeue_entity(m, q, task, sleep, now):
+def migrate_task_rq_fair(m, task):
+    """A task leaves its run queue for another; that of a sleeper is still absolute."""
+    se = m.task[task]
+    if se.state != TASK_RUNNING:
+        se.vruntime -= m.rq[se.cpu].min_vruntime
+    se.exec_start = 0
+
+
+@compiled
+def enqueue_entity(m, q, task, flags, now):
+    """Queue a task; its vruntime is relative to min_vruntime unless it wakes where it slept."""
+    update_curr(m, q, now)
+    if flags & (ENQUEUE_WAKEUP | ENQUEUE_MIGRATED) != ENQUEUE_WAKEUP:
+        m.task[task].vruntime += m.rq[q].min_vruntime
+    if flags & ENQUEUE_WAKEUP != 0:
+        place_entity(m, q, task, False)
+    account_entity_enqueue(m, q, task)
+    insert(m, q, task)
+
+
+@compiled
+def dequeue_entity(m, q, task, flags, now):
     """Take a task off the queue; a sleeper keeps an absolute vruntime."""
     rq, se = m.rq[q], m.task[task]
     update_curr(m, q, now)
     clear_buddies(m, q, task)
     if task != rq.curr:
         remove(m, q, task)
-    se.on_rq = 0
-    rq.load -= se.weight
-    rq.nr_running -= 1
-    if not sleep:
+    account_entity_dequeue(m, q, task)
+    if flags & DEQUEUE_SLEEP == 0:
         se.vruntime -= rq.min_vruntime
     update_min_vruntime(m, q)
-
-
-@compiled
-def clear_buddies(m, q, task):
-    """Forget that a task is next, last or skip."""
-    rq = m.rq[q]
-    if rq.next == task:
-        rq.next = -1
-    if rq.last == task:
-        rq.last = -1
-    if rq.skip == task:
-        rq.skip = -1
 
 
 @compiled
@@ -126,19 +140,33 @@ def wakeup_preempt_entity(m, curr, task):
 
 
 @compiled
+def pick_task_fair(m, q, now):
+    """Choose who runs, -1 nobody."""
+    rq = m.rq[q]
+    if rq.nr_running == 0:
+        return -1
+    curr = rq.curr
+    if curr >= 0:
+        if m.task[curr].on_rq == 1:
+            update_curr(m, q, now)
+        else:
+            curr = -1
+    return pick_next_entity(m, q, curr)
+
+
+@compiled
 def pick_next_entity(m, q, curr):
     """Choose who runs: leftmost, unless it is to be skipped, then last, then next, if not too unfair to it."""
     rq = m.rq[q]
-    left = leftmost(m, q)
+    left = m.rq[q].leftmost
     if left < 0 or (curr >= 0 and m.task[curr].vruntime < m.task[left].vruntime):
         left = curr
     chosen = left
     if rq.skip >= 0 and rq.skip == chosen:
         if chosen == curr:
-            second = leftmost(m, q)
+            second = m.rq[q].leftmost
         else:
-            position = position_of(m, q, chosen) + 1
-            second = m.tree[q, position] if position < rq.queued else -1
+            second = successor(m, chosen)
             if second < 0 or (curr >= 0 and m.task[curr].vruntime < m.task[second].vruntime):
                 second = curr
         if second >= 0 and wakeup_preempt_entity(m, second, left) < 1:
@@ -188,26 +216,25 @@ def task_tick_fair(m, q, now):
     if ran < m.tunables[0].min_granularity:
         return
     # Virtual time against wall time, as the kernel has it.
-    if curr.vruntime - m.task[leftmost(m, q)].vruntime > ideal:
+    if curr.vruntime - m.task[m.rq[q].leftmost].vruntime > ideal:
         rq.need_resched = 1
 
 
 @compiled
-def check_preempt_wakeup(m, q, task, now):
+def check_preempt_wakeup(m, q, task, fork, now):
     """A task has become runnable: does it preempt the running one? Then it is the next buddy, too."""
-    rq = m.rq[q]
+    rq, tunables = m.rq[q], m.tunables[0]
     curr = rq.curr
-    if curr < 0:
-        rq.need_resched = 1
+    many = rq.nr_running >= tunables.nr_latency
+    if tunables.next_buddy == 1 and many and not fork:
+        rq.next = task
+    if rq.need_resched == 1 or tunables.wakeup_preemption == 0:
         return
-    if curr == task or rq.need_resched == 1:
-        return
-    many = rq.nr_running >= m.tunables[0].nr_latency
     update_curr(m, q, now)
     if wakeup_preempt_entity(m, curr, task) == 1:
         rq.next = task
         rq.need_resched = 1
-        if many and m.task[curr].on_rq == 1:
+        if many and tunables.last_buddy == 1 and m.task[curr].on_rq == 1:
             rq.last = curr
 
 
@@ -220,31 +247,3 @@ def yield_task_fair(m, q, now):
     clear_buddies(m, q, rq.curr)
     update_curr(m, q, now)
     rq.skip = rq.curr
-
-
-@compiled
-def yield_to_task_fair(m, q, task, now):
-    """The running task of ``q`` gives way to ``task``, wherever that is queued; False if it is not."""
-    se = m.task[task]
-    if se.on_rq == 0:
-        return False
-    m.rq[se.cpu].next = task
-    if m.tunables[0].debooster == 1:
-        deboost(m, q, task)
-    yield_task_fair(m, q, now)
-    return True
-
-
-@compiled
-def deboost(m, q, task):
-    """Debooster: push the yielder to where ``task`` is no longer too unfair to it.
-
-    As the authors' patch for v5.6 does it: both on the same queue, judged on the vruntime
-    before update_curr charges what the yielder has run since; it only ever rises.
-    Source: sslab-keio/ple-kvm, patch 1; RFC 20210421150831.60133-2.
-    """
-    if m.task[task].cpu != q:
-        return
-    yielder = m.rq[q].curr
-    if wakeup_preempt_entity(m, task, yielder) >= 1:
-        m.task[yielder].vruntime = m.task[task].vruntime - wakeup_gran(m, task)

@@ -11,6 +11,7 @@ level of two cgroups always ends where it begins.
 """
 
 from pleemu.jit import compiled
+from pleemu.scheduler.eevdf import avg_vruntime, update_min_vruntime
 from pleemu.scheduler.weights import calc_delta_fair
 
 # tunables.debooster
@@ -18,6 +19,16 @@ NO_DEBOOSTER, V5_6, RFC, PENALTY_V1, PENALTY_V2 = range(5)
 
 RATE_LIMIT = 6_000_000  # ns from one penalty of a run queue to the next
 REVERSE_PAIR = 600_000  # ns in which a yield back counts as ping-pong (a comment of v1 says 300 us)
+
+
+@compiled
+def deboost(m, q, task, now):
+    """The running task of ``q`` yields to ``task``: what that costs it, besides the yield."""
+    version = m.tunables[0].debooster
+    if version == V5_6 or version == RFC:
+        raise_to_granularity(m, q, task)
+    elif version != NO_DEBOOSTER:
+        add_penalty(m, q, task, now)
 
 
 @compiled
@@ -44,7 +55,8 @@ def add_penalty(m, q, task, now):
 
     DEVIATION: v1 reads a clock that may be as old as the last update; here it is always fresh.
     The vruntime is that of the last update_curr, as in the patches, which only call it for
-    a group that is not current.
+    a group that is not current. v1 also keeps lag and min_vruntime up to date; v2 leaves both
+    to whoever needs them next.
     """
     if is_limited(m, q, now):
         return
@@ -60,7 +72,9 @@ def add_penalty(m, q, task, now):
     rq.deboost_yielder, rq.deboost_target, rq.deboost_pair_at = rq.curr, task, now
     yielder.vruntime += max(min(penalty, most(gran, rq.nr_running)), gran)
     yielder.deadline = yielder.vruntime + calc_delta_fair(yielder.slice, yielder)
-    return
+    if m.tunables[0].debooster == PENALTY_V1:
+        yielder.vlag = avg_vruntime(m, q) - yielder.vruntime
+        update_min_vruntime(m, q)
 
 
 @compiled

@@ -1,0 +1,26 @@
+# vCPU 0 holds the lock longer than any time slice, so it is preempted with the lock in its hand
+# again and again; all others do nothing but wait for the lock. They exit, KVM nominates vCPU 0,
+# and how long it takes until vCPU 0 runs is up to the host's scheduler alone.
+
+.include "pleemu.inc"
+.include "spin_lock.inc"
+
+.set HOLD, 63000000             # cycles: 30 ms at 2.1 GHz
+.set THINK, 0x1ffff             # at most: 62 us
+
+.text
+.globl guest_main
+guest_main:
+    mov r12, rdx                # the seed
+    lea rbx, [rip + lock]
+    test edi, edi
+    jne waiter
+    lock_loop rbx, HOLD, THINK
+
+waiter:
+    lock_loop rbx, 2100, THINK
+
+.data
+.balign 64
+lock:
+    .long 0
