@@ -15,7 +15,7 @@ import attrs
 from cyclopts import App, CycloptsError, Parameter
 
 from pleemu.errors import PleemuError
-from pleemu.overrides import Overrides, parse_settings, split_dotted
+from pleemu.overrides import Overrides, parse_settings, parse_time_ms, split_dotted
 from pleemu.report.help_text import compare_help, conform_help, disasm_help, run_help
 
 if TYPE_CHECKING:
@@ -222,6 +222,45 @@ def conform(
     else:
         _print(conform_report(results))
     return EXIT_OK if all(one.first is None for one in results) else EXIT_DIFFERENT
+
+
+@app.command(name="boost-latency")
+def boost_latency(
+    *,
+    tasks: Annotated[
+        tuple[int, ...], Parameter(negative=(), show_default=False, help="Tasks that compete; given twice, both.")
+    ] = (),
+    overrun: Annotated[
+        tuple[str, ...],
+        Parameter(negative=(), show_default=False, help="How far the holder overran, as in 3ms; given twice, both."),
+    ] = (),
+    every: Annotated[str, Parameter(help="Time from yield to yield.")] = "50us",
+    json: Annotated[bool, Parameter(negative=(), show_default=False, help="Print JSON only.")] = False,
+) -> None:
+    """Measure how long a directed yield takes to run its target, by scheduler.
+
+    The scheduler's functions alone, on one CPU: some tasks compete, one of
+    them holds a lock, overruns and is preempted; whoever runs then yields to it
+    again and again. Without options: the cases that were also recorded from the
+    kernels' own functions. With guests and KVM: pleemu compare boost_latency.
+    """
+    from pleemu.experiment.boost_latency import CASES, boost_latencies
+    from pleemu.report.boost_latency_report import boost_latency_json, boost_latency_report
+    from pleemu.report.progress import progress_bar
+
+    given = [(count, parse_time_ms("overrun", one)) for count in tasks or (2, 4, 8) for one in overrun or ("3ms",)]
+    _prepare()
+    with progress_bar() as show:
+        on_progress = None if show is None else partial(show, "boost-latency")
+        rows = boost_latencies(
+            given if tasks or overrun else CASES,
+            every_ns=round(parse_time_ms("every", every) * 1e6),
+            progress=on_progress,
+        )
+    if json:
+        _print_text(boost_latency_json(rows))
+    else:
+        _print(boost_latency_report(rows))
 
 
 @app.command(name="list")

@@ -17,13 +17,13 @@ _VM_LIMIT = 1024
 _UNITS_IN_MS = {"s": 1_000.0, "ms": 1.0, "us": 1e-3, "ns": 1e-6, "": 1.0}
 
 
-def parse_duration_ms(given: str | float) -> float:
-    """Return a time in ms from ``50ms``, ``2s``, ``300us`` or a bare number of ms."""
+def parse_time_ms(name: str, given: str | float) -> float:
+    """Return a time in ms from ``50ms``, ``2s``, ``300us`` or a bare number of ms; ``name`` is the option's."""
     if isinstance(given, int | float):
         return float(given)
     found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([a-zA-Z]*)\s*", given)
     if found is None or found[2] not in _UNITS_IN_MS:
-        raise FieldError("duration", f"{given!r} is not a time; write 50ms, 2s, 300us or a number of ms")
+        raise FieldError(name, f"{given!r} is not a time; write 50ms, 2s, 300us or a number of ms")
     return float(found[1]) * _UNITS_IN_MS[found[2]]
 
 
@@ -33,7 +33,7 @@ class Overrides:
 
     policy: str | None = None
     seed: int | None = None
-    duration: str | float | None = None  # as `parse_duration_ms` takes it
+    duration: str | float | None = None  # as `parse_time_ms` takes it
     vms: int | None = None
     vcpus: int | None = None
     pcpus: int | None = None
@@ -47,7 +47,7 @@ class Overrides:
         if self.vms is not None:
             data["vm"] = _repeated(data["vm"], self.vms)
         if self.duration is not None:
-            data["duration_ms"] = parse_duration_ms(self.duration)
+            data["duration_ms"] = parse_time_ms("duration", self.duration)
         for path, value in {**self._shorthands(), **self.fields}.items():
             assign(data, Scenario, path, value)
         return from_dict(data, folder=scenario.folder)

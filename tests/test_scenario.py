@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from made_runs import scenario_of, scenarios
 
 from pleemu.errors import ScenarioError
-from pleemu.overrides import Overrides, parse_duration_ms, parse_settings, split_dotted
+from pleemu.overrides import Overrides, parse_time_ms, parse_settings, split_dotted
 from pleemu.scenario import Cost, Hardware, Kvm, Scenario, from_dict, load, set_field, set_fields
 from pleemu.structure import paths
 
@@ -196,7 +196,7 @@ def test_python_callers_get_the_same_checks() -> None:
 )
 def test_duration_has_units(text: str | float, ms: float) -> None:
     """A time is read with its unit; a bare number is ms."""
-    assert parse_duration_ms(text) == pytest.approx(ms)
+    assert parse_time_ms("duration", text) == pytest.approx(ms)
 
 
 @given(st.text(max_size=10))

@@ -59,6 +59,8 @@ class EevdfParams:
     tick_nsec: Word
 
 
+_PARAMS: dict[str, Any] = {CFS: CfsParams, EEVDF: EevdfParams}
+
 # Key of a recording -> field of the record TUNABLES, where they are not the same.
 _TUNABLES = {"min_gran": "min_granularity", "wakeup_gran": "wakeup_granularity"}
 
@@ -122,6 +124,14 @@ class Machine:
             tunables[_TUNABLES.get(name, name)] = value
         if scheduler == "eevdf-6.6":
             task.slice = tunables.base_slice  # from birth on; later versions set it at the first placement
+
+    @classmethod
+    def of(cls, scheduler: str, nice: list[int], *, cpus: int = 1, online_cpus: int = 1, hz: int = 250) -> Machine:
+        """Return a machine as its kernel sets it up, at time 0: ``nice`` has one value a task, none of them born."""
+        values = SCHEDULERS[scheduler].tunables(cpus=online_cpus, hz=hz)
+        params = _PARAMS[SCHEDULERS[scheduler].model]
+        given = {name: values[_TUNABLES.get(name, name)] for name in attrs.fields_dict(params)}
+        return cls(scheduler, Scenario(0, "", cpus, 0, nice, params(**given), [], []))
 
     def apply(self, op: list[Any]) -> int:
         """Apply one operation; return its result as the recording has it."""

@@ -36,8 +36,9 @@ def raise_to_granularity(m, q, task):
     """Debooster of 2021: push the yielder to where ``task`` is no longer too unfair to it.
 
     Both must be on the same queue. The yielder is judged on its vruntime before update_curr
-    charges what it has run since; it only ever rises. The two versions measure the
-    distance by another's weight: v5.6 leaves a granularity of the target, RFC of the yielder.
+    charges what it has run since. Both versions ask whether the target is more than a granularity
+    of the yielder ahead; RFC leaves that, v5.6 one of the target. With equal weights they are the
+    same, and the yielder only ever rises. With a light target v5.6 can lower it, and so help it.
     """
     if m.task[task].cpu != q:
         return

@@ -114,7 +114,9 @@ MIN_VRUNTIME_AT_BOOT = -(1 << 20)
 
 
 # Fields of RQ that name a task.
-_TASKS = ("curr", "root", "leftmost", "mru_head", "mru_tail", "next", "last", "skip", "deboost_yielder", "deboost_target")
+_TASKS = (
+    "curr", "root", "leftmost", "mru_head", "mru_tail", "next", "last", "skip", "deboost_yielder", "deboost_target",
+)  # fmt: skip
 
 
 def sched_init(rq):
