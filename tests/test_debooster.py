@@ -108,6 +108,9 @@ def test_the_patch_for_v5_6_can_help_the_yielder():
     """It tests by the yielder's granularity and leaves the target's, 273 ms at nice 19: the yielder gains."""
     for variant, helped in (("debooster", True), ("debooster-rfc", False)):
         machine = queue("cfs-5.6", [0, 19], variant)
+        while machine.host.rq.curr[0] != 0:
+            machine.apply(["adv", MS])
+            machine.apply(["sched", 0])
         yielder, target = spread(machine, 5 * MS)
         before = int(machine.host.task.vruntime[yielder])
         deboost(machine.host, 0, target, machine.now)
