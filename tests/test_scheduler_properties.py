@@ -174,7 +174,7 @@ def scene(name, features, seed):
     """All states of a long scene with everything in it."""
     random = Random(seed)
     cpus = 1 + seed % 2
-    tasks = random.choice((3, 12))
+    tasks = 3 if seed % 3 == 0 else 12
     machine = host(name, random.choices((0, 0, -5, 5), k=tasks), features, cpus=cpus)
     run(machine, *(("new", task, task % cpus) for task in range(tasks)))
     states = []
@@ -192,7 +192,7 @@ def test_every_feature_has_an_effect(name, feature):
     default = SCHEDULERS[name].defaults[feature]
     turned, back = (f"NO_{feature}", feature) if default else (feature, f"NO_{feature}")
     assert scene(name, f"{turned} {back}", 1) == scene(name, "", 1)
-    differs = any(scene(name, "", seed) != scene(name, turned, seed) for seed in range(10))
+    differs = any(scene(name, "", seed) != scene(name, turned, seed) for seed in range(20))
     assert differs == ((name, feature) not in WITHOUT_EFFECT)
 
 
