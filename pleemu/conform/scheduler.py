@@ -104,14 +104,14 @@ class Host(NamedTuple):
 class Machine:
     """One scenario's host, changed operation by operation."""
 
-    def __init__(self, scheduler: str, scenario: Scenario) -> None:
+    def __init__(self, scheduler: str, scenario: Scenario, features: str = "") -> None:
         tasks, cpus = len(scenario.nice), scenario.ncpu
         self.version = SCHEDULERS[scheduler]
         self.is_eevdf = self.version.model == EEVDF
         self.host = Host(
             np.zeros(tasks, TASK).view(np.recarray),
             np.zeros(cpus, RQ).view(np.recarray),
-            tunables_of(self.version, cpus=1, hz=250),
+            tunables_of(self.version, cpus=1, hz=250, features=features),
         )
         self.born = [False] * tasks
         self.now: int = scenario.t0

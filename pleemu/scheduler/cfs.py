@@ -65,7 +65,7 @@ def sched_slice(m, q, task):
 
 @compiled
 def place_entity(m, q, task, initial):
-    """Give a new task a debt of a slice (START_DEBIT), a sleeper a latency of credit, or half (GENTLE_FAIR_SLEEPERS)."""
+    """START_DEBIT: a new task owes a slice. A sleeper gets a latency of credit, or half (GENTLE_FAIR_SLEEPERS)."""
     se, tunables = m.task[task], m.tunables[0]
     vruntime = m.rq[q].min_vruntime
     if initial:

@@ -15,7 +15,7 @@ from pleemu.scheduler.account import (
 )
 from pleemu.scheduler.debooster import deboost
 from pleemu.scheduler.mru import list_move
-from pleemu.scheduler.records import CFS, TASK_DEAD, TASK_RUNNING
+from pleemu.scheduler.records import CFS, TASK_DEAD, TASK_INTERRUPTIBLE, TASK_RUNNING
 
 ESRCH = 3
 
@@ -36,7 +36,7 @@ def try_to_wake_up(m, q, task, now):
     One whose dequeue is delayed is still on its own queue, and stays there.
     """
     se = m.task[task]
-    if se.state == TASK_RUNNING:
+    if se.state != TASK_INTERRUPTIBLE:
         return False
     if se.on_rq == 1:
         q = se.cpu

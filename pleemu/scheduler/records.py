@@ -119,7 +119,7 @@ _TASKS = (
 )  # fmt: skip
 
 
-def sched_init(rq):
+def sched_init(rq: np.recarray) -> None:
     """Give run queues their state at boot: empty, their CPUs idle."""
     rq[:] = np.zeros((), RQ)
     for name in _TASKS:
