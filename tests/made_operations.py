@@ -44,7 +44,7 @@ def made_machine(scheduler: str, random: Random, *, default_features: bool) -> d
     nices = random.choice(([0], [0], [0, 0, 5, -5], range(-20, 20), [-20, 19], [random.randrange(-20, 20)]))
     scenario = machine_of(
         scheduler,
-        nice=[random.choice(nices) for _ in range(random.randint(1, 12))],
+        nice=[random.choice(nices) for _ in range(random.choice((random.randint(1, 12), 3, 12)))],
         ncpu=random.choice((1, 1, 2, 3, 4)),
         online_cpus=random.randint(1, 16),
         hz=random.choice(RATES),
@@ -92,8 +92,10 @@ class Maker:
 
     def phase(self) -> None:
         """Some acts, of which a few are likely."""
-        if not self.host.tasks[0].born or self.random.random() < 0.3:
+        if not self.host.tasks[0].born or self.random.random() < 0.5:
             self.birth()
+        if self.random.random() < 0.5:
+            self.wake_many()
         weights = [self.random.choice((0, 0, 1, 1, 3, 9)) for _ in self.acts]
         for act in self.random.choices(self.acts, [weight + 0.1 for weight in weights], k=self.random.randint(3, 15)):
             act()
@@ -114,6 +116,10 @@ class Maker:
         if some and self.random.random() < 0.95:
             return self.random.choice(some)
         return self.random.randrange(len(self.host.tasks))
+
+    def waits(self, task: Task) -> bool:
+        """Queued, not delayed, and not running."""
+        return not task.asleep and self.host.queues[task.cpu].curr is not task
 
     # What happens. ----------------------------------------------------------------------------------------------------
 
@@ -159,7 +165,7 @@ class Maker:
 
     def ask(self, cpu: int) -> None:
         """Something that compares."""
-        number = self.task_that(lambda task: not task.asleep)
+        number = self.task_that(self.waits)
         op = self.random.choice((["tick", cpu], ["sched", cpu], ["yield", cpu], ["yield_to", cpu, number]))
         self.do(*op)
         if self.host.queues[cpu].need_resched and self.random.random() < 0.8:
@@ -181,6 +187,15 @@ class Maker:
             self.do("new", number, self.any_cpu())
             if self.random.random() < 0.3:
                 self.ask(self.host.tasks[number].cpu)
+
+    def wake_many(self) -> None:
+        """Half of those who sleep, each where it slept or elsewhere; then all CPUs run something."""
+        for task in self.host.tasks:
+            if task.asleep and self.random.random() < 0.5:
+                self.do("wake", task.id, self.any_cpu() if self.random.random() < 0.5 else task.cpu)
+        for queue in self.host.queues:
+            if queue.queued and not queue.curr:
+                self.do("sched", queue.cpu)
 
     def together(self) -> None:
         """Several join one queue at one instant: equal vruntimes, equal deadlines."""
@@ -216,22 +231,27 @@ class Maker:
             self.do("wake", curr.id, self.any_cpu())
 
     def hand_over(self) -> None:
-        self.do("yield_to", self.cpu(), self.task_that(lambda task: not task.asleep))
+        self.do("yield_to", self.cpu(), self.task_that(self.waits))
 
     def storm(self) -> None:
         """Everybody yields to one task, every so often."""
-        number = self.task_that(lambda task: True)
+        number = self.task_that(self.random.choice((self.waits, self.waits, lambda task: True)))
         period = self.random.choice((0, 1, 50 * US, 100 * US, MS))
         for _ in range(self.random.randint(2, 15)):
             self.do("adv", period)
-            self.do("yield_to", self.cpu(), number)
+            cpu = self.cpu()
+            if self.host.queues[cpu].curr is self.host.tasks[number]:
+                self.do("adv", self.tick_ns)
+                self.do("sched", cpu)
+            self.do("yield_to", cpu, number)
             if self.random.random() < 0.2:
                 self.sched()
 
     def migrate(self) -> None:
-        running = [queue.curr for queue in self.host.queues]
-        number = self.task_that(lambda task: not task.asleep and task not in running)
-        self.do("migrate", number, self.any_cpu())
+        number = self.task_that(self.waits)
+        elsewhere = [queue.cpu for queue in self.host.queues if queue.cpu != self.host.tasks[number].cpu]
+        if elsewhere:
+            self.do("migrate", number, self.random.choice(elsewhere))
 
     def overrun_and_sleep(self) -> None:
         """Sleep with negative lag: in 6.12 the task stays queued."""
@@ -240,23 +260,21 @@ class Maker:
         self.do("sleep", cpu)
 
     def delayed(self) -> None:
-        """Whatever can befall a task that is asleep and still queued."""
+        """Whatever can befall a task that is asleep and still queued; the others may catch up with it before."""
         some = [task for task in self.host.tasks if task.delayed]
         if not some:
             self.overrun_and_sleep()
             return
         task = self.random.choice(some)
-        self.random.choice(
-            (
-                lambda: self.do("wake", task.id, self.any_cpu()),
-                lambda: self.do("migrate", task.id, self.any_cpu()),
-                lambda: self.do("yield_to", self.cpu(), task.id),
-                lambda: self.do("sched", task.cpu),
-                lambda: self.do("sleep", task.cpu),
-                lambda: self.do("yield", task.cpu),
-                lambda: self.do("tick", task.cpu),
-            )
-        )()
+        if self.random.random() < 0.7:
+            self.do("adv", self.random.choice((MS, 4 * MS, 12 * MS, 30 * MS)))
+            self.do("tick", task.cpu)
+        ops = (
+            *(["wake", task.id, self.any_cpu()] for _ in range(4)),
+            *(["migrate", task.id, self.any_cpu()], ["yield_to", self.cpu(), task.id]),
+            *(["sched", task.cpu], ["sleep", task.cpu], ["yield", task.cpu], ["tick", task.cpu]),
+        )
+        self.do(*self.random.choice(ops))
         if self.random.random() < 0.5:
             self.do("adv", self.some_time())
             self.do("sched", task.cpu)

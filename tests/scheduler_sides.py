@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from importlib import import_module
 
+import pytest
 from made_operations import REFERENCES, format_of
+from reference.fair import Host, Task
+
 from pleemu.conform import replay
 from pleemu.conform.vectors import structure
-from reference.fair import Host, Task
 
 
 def known(scheduler: str) -> bool:
@@ -60,6 +62,53 @@ class Followed:
         """Do an operation after which the other side has the state ``shown``; return what it should be."""
         self.op, self.shown = op, shown
         return self.host.state(self.host.apply(op))
+
+
+def side_of(side: str, scheduler: str, scenario: dict):
+    """Return either side's machine."""
+    return room_of(scheduler, scenario) if side == "room" else REFERENCES[scheduler].of(scenario)
+
+
+SIDES = [
+    pytest.param(
+        side,
+        scheduler,
+        marks=pytest.mark.skip(f"pleemu conform does not know {scheduler} yet")
+        if side == "room" and not known(scheduler)
+        else (),
+        id=f"{scheduler}-{side}",
+    )
+    for scheduler in REFERENCES
+    for side in ("reference", "room")
+]
+
+
+class Driven:
+    """A machine on either side that is driven step by step, with ticks, and whose states are kept if asked."""
+
+    def __init__(self, side: str, scheduler: str, scenario: dict) -> None:
+        self.machine = side_of(side, scheduler, scenario)
+        self.tick_ns = 10**9 // scenario["hz"]
+        self.now = self.machine.state(0)
+
+    def do(self, *op) -> dict:
+        """One operation; return the state after it."""
+        self.now = self.machine.state(self.machine.apply(list(op)))
+        return self.now
+
+    def start(self, tasks: int, cpu: int = 0) -> None:
+        """Create tasks on a CPU at one instant; the first of them runs."""
+        for number in range(tasks):
+            self.do("new", number, cpu)
+        self.do("sched", cpu)
+
+    def tick(self) -> dict:
+        """Go on to the next periodic tick, on each CPU, and reschedule where it asks for it."""
+        self.do("adv", self.tick_ns - self.now["t"] % self.tick_ns)
+        for cpu in range(len(self.now["cpu"])):
+            if self.do("tick", cpu)["cpu"][cpu]["nresched"]:
+                self.do("sched", cpu)
+        return self.now
 
 
 def first_difference(expected: dict, found: dict, keys: set[str] | None = None) -> str | None:

@@ -9,7 +9,6 @@ import os
 import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
-
 from made_operations import REFERENCES, format_of, made_scenario, reduced
 from scheduler_sides import compare, known, knows_features
 
