@@ -1,259 +1,195 @@
-"""The schedulers under random operations: what must hold whatever the recordings cover."""
-
-from __future__ import annotations
+"""What must be true of a fair scheduler: of the reference, and of the room, on the same operations."""
 
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+import scheduler_properties as properties
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
-from test_tree import check
+from made_operations import REFERENCES, machine_of, made_scenario
+from reference.fair import INVERSES, NICE_0_WEIGHT, WEIGHTS, Task
+from scheduler_sides import SIDES, Driven, knows_features, side_of
 
-from pleemu.conform.scheduler import CfsParams, EevdfParams, Machine, Scenario, along, in_order
-from pleemu.kernel import EEVDF, SCHEDULERS
-
-TASKS, CPUS = 8, 3
 MS = 1_000_000
 
-_task, _cpu = st.integers(0, TASKS - 1), st.integers(0, CPUS - 1)
-OPERATIONS = st.one_of(
-    st.tuples(st.just("adv"), st.sampled_from((0, 1, 50_000, 700_000, 3 * MS, 4 * MS, 30 * MS))),
-    st.tuples(st.sampled_from(("sched", "sleep", "tick", "yield")), _cpu),
-    st.tuples(st.sampled_from(("wake", "migrate")), _task, _cpu),
-    st.tuples(st.just("yield_to"), _cpu, _task),
-)
+
+def states_of(side, scheduler, scenario):
+    machine = side_of(side, scheduler, scenario)
+    return [machine.state(machine.apply(op)) for op in scenario["ops"]]
 
 
-def host(name, nice=(0,) * TASKS, features="", *, cpus=CPUS, t0=10**15):
-    """A machine with that scheduler, as 8 CPUs scale it."""
-    values = SCHEDULERS[name].tunables(cpus=8, hz=250)
-    if SCHEDULERS[name].model == EEVDF:
-        params = EevdfParams(values["base_slice"], values["tick_nsec"])
+@pytest.mark.parametrize(("side", "scheduler"), SIDES)
+def test_time_is_conserved_and_vruntime_goes_back_only_where_it_may(side, scheduler):
+    """All of `scheduler_properties`, on made operations."""
+
+    @settings(
+        max_examples=30 if side == "reference" else 10,
+        phases=(Phase.explicit, Phase.reuse, Phase.generate),
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(seed=st.integers(0, 2**32))
+    @example(seed=0)
+    def holds(seed):
+        plain = side == "room" and not knows_features(scheduler)
+        scenario = made_scenario(scheduler, seed, default_features=plain)
+        properties.all_of(scheduler, scenario, states_of(side, scheduler, scenario))
+
+    holds()
+
+
+@pytest.mark.parametrize("scheduler", REFERENCES)
+@pytest.mark.parametrize("spoil", ["v", "sum", "minv", "tree", "other"])
+def test_a_spoiled_sequence_of_states_has_not_these_properties(scheduler, spoil):
+    """Each property notices what it is about."""
+    scenario = machine_of(scheduler, nice=[0, 0]) | {
+        "ops": [["new", 0, 0], ["new", 1, 0], ["sched", 0], ["adv", 30 * MS], ["tick", 0], ["yield", 0], ["tick", 0]]
+    }
+    states = states_of("reference", scheduler, scenario)
+    properties.all_of(scheduler, scenario, states)
+    last = states[-1]
+    cpu = last["cpu"][0]
+    if spoil == "v":
+        last["v"][cpu["curr"]] -= 1
+    elif spoil == "sum":
+        last["sum"][0] += 1
+    elif spoil == "minv":
+        cpu["minv" if scheduler == "cfs-5.6" else "v0"] -= 100 * MS
+        if scheduler == "eevdf-6.12":
+            return
+    elif spoil == "tree":
+        cpu["tree"].append(cpu["curr"])
     else:
-        params = CfsParams(values["latency"], values["min_granularity"], values["wakeup_granularity"], 8)
-    return Machine(name, Scenario(0, "", cpus, t0, list(nice), params, [], []), features)
+        last["v"][1 - cpu["curr"]] += 1
+    with pytest.raises(AssertionError):
+        properties.all_of(scheduler, scenario, states)
 
 
-def run(machine, *operations):
-    """Apply operations; the last one's result."""
-    result = 0
-    for operation in operations:
-        result = machine.apply(list(operation))
-    return result
+# Fair shares, with periodic ticks. ------------------------------------------------------------------------------------
 
 
-def started(name, tasks=TASKS, features="", *, cpus=1):
-    """A machine whose tasks have all been born on CPU 0, the first of them running."""
-    machine = host(name, (0,) * tasks, features, cpus=cpus)
-    run(machine, *(("new", task, 0) for task in range(tasks)), ("sched", 0))
-    return machine
+def fair(nice, delta):
+    return Task(id=0, weight=WEIGHTS[nice + 20], inverse=INVERSES[nice + 20]).fair(delta)
 
 
-def eligible(m, q, task):
-    """By the definition: the sum over all that are queued of (vruntime - the task's) * weight is not negative."""
-    queued = along(m.task, m.rq[q].mru_head)
-    return sum(int(m.task[k].vruntime - m.task[task].vruntime) * int(m.task[k].weight) for k in queued) >= 0
+def turn_of(scheduler, scenario, nice):
+    """Return the most virtual time that a task gets in one turn: its slice, and until the tick that ends it."""
+    tick = 10**9 // scenario["hz"]
+    if scheduler != "cfs-5.6":
+        return fair(nice, scenario["params"]["base_slice"] + tick)
+    params = scenario["params"]
+    period = max(params["latency"], len(scenario["nice"]) * params["min_gran"])
+    part = WEIGHTS[nice + 20] / sum(WEIGHTS[one + 20] for one in scenario["nice"])
+    return fair(nice, int(period * part) + tick)
 
 
-def best_deadline(m, q):
-    """The first deadline of the eligible tasks of a queue."""
-    return min(int(m.task[k].deadline) for k in along(m.task, m.rq[q].mru_head) if eligible(m, q, k))
+def spread_of(scheduler, scenario, turn):
+    """Return how far apart the vruntimes of a queue can come when nobody gets more than ``turn`` at a time.
+
+    CFS picks the leftmost, so nobody gets further ahead than a turn. EEVDF picks one that is not ahead of V, so nobody
+    gets more than a turn ahead of V; and as all lags together are 0, one task's lag can be what all others are ahead.
+    """
+    if scheduler == "cfs-5.6":
+        return turn
+    weights = [WEIGHTS[nice + 20] for nice in scenario["nice"]]
+    return turn + max(turn * (sum(weights) - weight) // weight for weight in weights)
 
 
-def check_queue(m, q, *, eevdf, by_deadline):
-    """What the fields of a run queue say of each other."""
-    rq = m.rq[q]
-    queued = along(m.task, rq.mru_head)
-    waiting = in_order(m.task, rq.root)
-    assert sorted(queued) == sorted([*waiting, *([int(rq.curr)] if rq.curr >= 0 else [])])
-    assert queued == along_back(m, rq.mru_tail)[::-1]
-    assert all(m.task[k].on_rq == 1 and m.task[k].cpu == q for k in queued)
-    assert rq.nr_running == len(queued)
-    assert rq.load == sum(int(m.task[k].weight) for k in queued)
-    key, other = ("deadline", "vruntime") if by_deadline else ("vruntime", "deadline")
-    assert check(m, int(rq.root), key, other)[1] == waiting
-    assert rq.leftmost == (waiting[0] if waiting else -1)
-    assert all(rq[buddy] == -1 or rq[buddy] in queued for buddy in ("next", "last", "skip"))
-    if eevdf:
-        weights = [int(m.task[k].weight) for k in waiting]
-        assert rq.avg_load == sum(weights)
-        assert rq.avg_vruntime == sum(
-            int(m.task[k].vruntime - rq.min_vruntime) * w for k, w in zip(waiting, weights, strict=True)
-        )
-        assert not queued or any(eligible(m, q, k) for k in queued)
+def run_hogs(side, scheduler, scenario, warm_up, ticks):
+    """Run tasks that never sleep; return the states after a warm-up and at the end."""
+    host = Driven(side, scheduler, scenario)
+    host.start(len(scenario["nice"]))
+    for _ in range(warm_up):
+        host.tick()
+    host.do("tick", 0)
+    begin = host.now
+    for _ in range(ticks):
+        host.tick()
+    return begin, host.now
 
 
-def along_back(m, tail):
-    found = []
-    while tail >= 0:
-        found.append(int(tail))
-        tail = m.task[tail].mru_prev
-    return found
+@pytest.mark.parametrize(("side", "scheduler"), SIDES)
+@pytest.mark.parametrize(("tasks", "hz", "online_cpus"), [(2, 250, 16), (3, 1000, 1), (5, 250, 4), (12, 300, 16)])
+def test_equal_weights_share_equally_within_one_slice(side, scheduler, tasks, hz, online_cpus):
+    """Whatever the window, a task's part of it is the mean, give or take a slice that ends at a tick."""
+    scenario = machine_of(scheduler, nice=[0] * tasks, hz=hz, online_cpus=online_cpus)
+    slice_and_tick = turn_of(scheduler, scenario, 0)
+    begin, end = run_hogs(side, scheduler, scenario, 20 * tasks, 150)
+    shares = [after - before for before, after in zip(begin["sum"], end["sum"], strict=True)]
+    assert sum(shares) == end["t"] - begin["t"]
+    mean = sum(shares) / tasks
+    assert max(abs(share - mean) for share in shares) <= slice_and_tick
+    assert max(end["v"]) - min(end["v"]) <= slice_and_tick
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
-@settings(deadline=None, max_examples=40)
-@given(
-    nice=st.one_of(st.just([0] * TASKS), st.lists(st.integers(-20, 19), min_size=TASKS, max_size=TASKS)),
-    homes=st.lists(_cpu, min_size=TASKS, max_size=TASKS),
-    operations=st.lists(OPERATIONS, max_size=50),
-)
-def test_a_queue_stays_whole_and_the_best_is_picked(name, nice, homes, operations):
-    """Sums, counts, lists and trees agree; EEVDF picks by its definition; nobody is on two queues."""
-    machine = host(name, nice)
-    m, tunables = machine.host, machine.host.tunables[0]
-    eevdf = SCHEDULERS[name].model == EEVDF
-    for operation in [*(("new", task, cpu) for task, cpu in enumerate(homes)), *operations]:
-        run(machine, operation)
-        for q in range(CPUS):
-            check_queue(m, q, eevdf=eevdf, by_deadline=tunables.deadline_order == 1)
-        assert sum(int(rq.nr_running) for rq in m.rq) == sum(int(se.on_rq) for se in m.task)
-        if eevdf and operation[0] == "sched":
-            rq = m.rq[operation[1]]
-            if rq.curr >= 0 and rq.next < 0 and m.task[rq.curr].exec_start == machine.now:
-                assert eligible(m, operation[1], rq.curr)
-        if eevdf and operation[0] == "sleep" and m.rq[operation[1]].next < 0 and m.rq[operation[1]].curr >= 0:
-            assert m.task[m.rq[operation[1]].curr].deadline == best_deadline(m, operation[1])
+@pytest.mark.parametrize(("side", "scheduler"), SIDES)
+@pytest.mark.parametrize("nice", [(0, 5), (-5, 0, 5), (-20, 0), (3, 3, 0, -3), (10, 10, 19)])
+def test_shares_are_in_proportion_to_weights(side, scheduler, nice):
+    """Virtual time is equal to within the spread of the queue; and it is the time over the weight, but for rounding."""
+    scenario = machine_of(scheduler, nice=list(nice))
+    begin, end = run_hogs(side, scheduler, scenario, 100, 400)
+    virtual = [after - before for before, after in zip(begin["v"], end["v"], strict=True)]
+    shares = [after - before for before, after in zip(begin["sum"], end["sum"], strict=True)]
+    spread = spread_of(scheduler, scenario, max(turn_of(scheduler, scenario, one) for one in nice))
+    assert max(virtual) - min(virtual) <= 2 * spread
+    assert max(end["v"]) - min(end["v"]) <= spread
+    for share, v, one in zip(shares, virtual, nice, strict=True):
+        exact = share * NICE_0_WEIGHT / WEIGHTS[one + 20]
+        assert exact * (1 - 1e-6) - 1000 <= v <= exact
 
 
-@pytest.mark.parametrize("name", ["eevdf-6.12.0", "eevdf-6.12"])
-def test_a_delayed_sleeper_counts_until_it_is_picked(name):
-    """It is asleep, on the queue and in nr_running; waking it leaves it there, yield_to does nothing to it."""
-    machine = started(name, 3, cpus=2)
-    m = machine.host
-    sleeper = int(m.rq.curr[0])
-    other = (sleeper + 1) % 3
-    run(machine, ("adv", 2 * MS), ("sleep", 0))
-    assert (m.task.sched_delayed[sleeper], m.task.on_rq[sleeper], m.rq.nr_running[0]) == (1, 1, 3)
-    assert run(machine, ("yield_to", 0, sleeper)) in (0, -1000)
-    assert run(machine, ("wake", sleeper, 1)) == 1  # CPU 1 is not asked
-    assert (m.task.sched_delayed[sleeper], m.task.cpu[sleeper], m.rq.nr_running[1]) == (0, 0, 0)
-    run(machine, ("adv", MS), ("sched", 0), ("sleep", 0), *[("adv", 9 * MS), ("sched", 0)] * 3)
-    assert m.task.sched_delayed.sum() == 0
-    assert m.rq.nr_running[0] == m.task.on_rq.sum() == 2
-    assert other in range(3)
+@pytest.mark.parametrize(("side", "scheduler"), SIDES)
+@pytest.mark.parametrize("nice", [(0, 0), (0,) * 6, (0, 0, 5, -5)])
+def test_nobody_starves_whoever_yields_to_whom(side, scheduler, nice):
+    """Under a storm of directed yields at few targets everybody runs again after what the spread allows to the others.
+
+    A waiting task's vruntime stands still; each of the others can run until it is a spread ahead, from a spread behind.
+    In CFS a boost adds the granularity to the spread. A yield of 6.6 and 6.12.0 moves the deadline away, until which
+    the yielder, when it is picked again, is not preempted: its turns grow with its yields. 6.12.117 takes a slice away.
+    """
+    scenario = machine_of(scheduler, nice=list(nice))
+    host, random = Driven(side, scheduler, scenario), Random(len(nice))
+    host.start(len(nice))
+    turn = max(turn_of(scheduler, scenario, one) for one in nice)
+    granularity = max(fair(one, scenario["params"].get("wakeup_gran", 0)) for one in nice)
+    forfeit = max(fair(one, scenario["params"].get("base_slice", 0)) for one in nice)
+    last_run = [host.now["t"]] * len(nice)
+    for _ in range(120):
+        target = random.randrange(2)
+        for _ in range(random.randint(0, 8)):
+            host.do("adv", random.randint(0, 400_000))
+            host.do("yield_to", 0, target)
+            last_run[host.now["cpu"][0]["curr"]] = host.now["t"]
+            for one, dl, v in zip(nice, host.now.get("dl", ()), host.now["v"], strict=False):
+                turn = max(turn, dl - v + fair(one, host.tick_ns))
+        host.tick()
+        last_run[host.now["cpu"][0]["curr"]] = host.now["t"]
+        spread = spread_of(scheduler, scenario, turn + forfeit) + granularity
+        for task, since in enumerate(last_run):
+            others = sum(WEIGHTS[one + 20] for number, one in enumerate(nice) if number != task)
+            assert host.now["t"] - since <= 2 * spread * others // NICE_0_WEIGHT, task
+    assert all(host.now["sum"])
 
 
-@pytest.mark.parametrize("name", ["eevdf-6.12.0", "eevdf-6.12"])
-def test_the_last_sleeper_leaves_an_idle_cpu(name):
-    """When all others sleep a delayed sleeper is picked, dequeued, and the CPU is idle."""
-    machine = started(name, 2)
-    m = machine.host
-    run(machine, ("adv", 2 * MS), ("sleep", 0))
-    assert m.task.sched_delayed.sum() == 1
-    run(machine, ("adv", MS // 10), ("sleep", 0))
-    assert m.rq.curr[0] == -1
-    assert m.rq.nr_running[0] == m.task.sched_delayed.sum() == m.task.on_rq.sum() == 0
-    assert run(machine, ("tick", 0)) == 0
-    assert m.rq.root[0] == m.rq.mru_head[0] == -1
-
-
-@pytest.mark.parametrize("name", ["eevdf-6.12.0", "eevdf-6.12"])
-def test_a_dying_task_is_not_delayed(name):
-    """Only who sleeps waits for the others."""
-    machine = started(name, 2)
-    m = machine.host
-    run(machine, ("adv", 2 * MS))
-    m.task.state[m.rq.curr[0]] = 2  # TASK_DEAD
-    run(machine, ("sched", 0))
-    assert m.task.sched_delayed.sum() == 0
-    assert m.rq.nr_running[0] == 1
-
-
-# Features: what changes when one is turned, each in one scene.
-
-
-NAMES = ("sched", "sched", "tick", "tick", "yield", "yield_to", "yield_to", "sleep", "wake", "wake", "migrate")
-WITHOUT_EFFECT = {
-    *((name, "CACHE_HOT_BUDDY") for name in SCHEDULERS),  # asked by the load balancer alone
-    ("eevdf-6.6", "PLACE_DEADLINE_INITIAL"),  # a new task is placed a second time
-}
-
-
-def scene(name, features, seed):
-    """All states of a long scene with everything in it."""
-    random = Random(seed)
-    cpus = 1 + seed % 2
-    tasks = 3 if seed % 3 == 0 else 12
-    machine = host(name, random.choices((0, 0, -5, 5), k=tasks), features, cpus=cpus)
-    run(machine, *(("new", task, task % cpus) for task in range(tasks)))
-    states = []
-    for _ in range(150):
-        operation, task, cpu = random.choice(NAMES), random.randrange(tasks), random.randrange(cpus)
-        operands = {"wake": (task, cpu), "migrate": (task, cpu), "yield_to": (cpu, task)}.get(operation, (cpu,))
-        result = run(machine, ("adv", random.choice((0, 50_000, MS, 4 * MS))), (operation, *operands))
-        states.append(machine.state(result))
-    return states
-
-
-@pytest.mark.parametrize(("name", "feature"), [(n, f) for n, s in SCHEDULERS.items() for f in s.defaults])
-def test_every_feature_has_an_effect(name, feature):
-    """Turned it makes a difference, turned back none."""
-    default = SCHEDULERS[name].defaults[feature]
-    turned, back = (f"NO_{feature}", feature) if default else (feature, f"NO_{feature}")
-    assert scene(name, f"{turned} {back}", 1) == scene(name, "", 1)
-    differs = any(scene(name, "", seed) != scene(name, turned, seed) for seed in range(20))
-    assert differs == ((name, feature) not in WITHOUT_EFFECT)
-
-
-def vruntimes(machine):
-    return machine.host.task.vruntime.tolist()
-
-
-def test_cfs_features():
-    """One scene each: a debt of a slice, a credit of a latency or half, a last buddy, a wake-up that waits."""
-    assert vruntimes(started("cfs-5.6", 2, "NO_START_DEBIT")) == [0, 0]
-    assert vruntimes(started("cfs-5.6", 2))[1] > 10 * MS
-    slept = []
-    for features in ("", "NO_GENTLE_FAIR_SLEEPERS"):
-        machine = started("cfs-5.6", 2, features)
-        sleeper = int(machine.host.rq.curr[0])
-        run(machine, ("sleep", 0), ("adv", 500 * MS), ("tick", 0), ("wake", sleeper, 0))
-        slept.append(int(machine.host.rq.min_vruntime[0]) - vruntimes(machine)[sleeper])
-    assert slept == [12 * MS, 24 * MS]
-    for features, preempts, last in (("", 1, 1), ("NO_LAST_BUDDY", 1, 0), ("NO_WAKEUP_PREEMPTION", 0, 0)):
-        machine = started("cfs-5.6", TASKS, features)
-        sleeper = int(machine.host.rq.curr[0])
-        run(
-            machine, ("sleep", 0), ("adv", 500 * MS), ("tick", 0), ("sched", 0), ("adv", 500 * MS), ("wake", sleeper, 0)
-        )
-        rq = machine.host.rq[0]
-        assert (rq.need_resched, rq.last >= 0) == (preempts, last)
-
-
-@pytest.mark.parametrize(
-    ("name", "features", "followed"),
-    [
-        ("eevdf-6.6", "", False),
-        ("eevdf-6.6", "NEXT_BUDDY", True),
-        ("eevdf-6.12.0", "", False),
-        ("eevdf-6.12.0", "NEXT_BUDDY", True),
-        ("eevdf-6.12", "", True),
-        ("eevdf-6.12", "NO_PICK_BUDDY", False),
-        ("eevdf-6.12", "NO_PICK_BUDDY NEXT_BUDDY", False),
-    ],
-)
-def test_the_hint_of_a_directed_yield(name, features, followed):
-    """Between equals yield_to's target runs next if the buddy counts; before 6.12.117 it does not unless asked for."""
-    machine = started(name, 4, features)
-    run(machine, ("adv", 100_000))
-    target = 3 if machine.host.rq.curr[0] != 3 else 2
-    assert run(machine, ("yield_to", 0, target)) == 1
-    assert bool(machine.host.rq.curr[0] == target) is followed
-
-
-def test_eevdf_requests():
-    """A new task has half a slice (6.6: a whole one); a migrated one keeps what is left (6.6: starts anew)."""
-    for name, half in (("eevdf-6.6", 1), ("eevdf-6.12.0", 2), ("eevdf-6.12", 2)):
-        machine = started(name, 3, cpus=2)
-        m = machine.host
-        full = int(m.tunables[0].base_slice)
-        assert (m.task.deadline - m.task.vruntime).tolist() == [full // half] * 3
-        run(machine, ("migrate", 2, 1))
-        assert m.task.deadline[2] - m.task.vruntime[2] == full // half
-        for features, left in (("", full // half), ("NO_PLACE_REL_DEADLINE", full)):
-            if name != "eevdf-6.6" or not features:
-                machine = started(name, 3, features, cpus=2)
-                run(machine, ("migrate", 2, 1))
-                task = machine.host.task[2]
-                assert task.deadline - task.vruntime == left
+@pytest.mark.parametrize(("side", "scheduler"), SIDES)
+def test_who_yields_in_vain_before_6_12_117_then_keeps_the_cpu_for_a_slice_a_yield(side, scheduler):
+    """Its deadline goes 3 ms further each time; when it is picked next it is protected until then, at every tick."""
+    host = Driven(side, scheduler, machine_of(scheduler, nice=[0, 0]))
+    host.start(2)
+    holder = host.now["cpu"][0]["curr"]
+    spinner, yields = 1 - holder, 0
+    host.do("adv", abs(host.now["v"][0] - host.now["v"][1]) + 10 * MS)
+    host.do("sched", 0)
+    while host.now["cpu"][0]["curr"] == spinner:
+        host.do("adv", MS)
+        host.do("yield_to", 0, holder)
+        yields += 1
+    host.do("adv", 6 * MS)
+    host.do("sched", 0)
+    turn = -host.now["t"]
+    while host.now["cpu"][0]["curr"] == spinner:
+        host.tick()
+    turn += host.now["t"]
+    if scheduler in ("eevdf-6.6", "eevdf-6.12.0"):
+        assert turn >= yields * 3 * MS - yields * MS == 20 * MS  # but for what it ran before it yielded
+    else:
+        assert turn < 20 * MS
