@@ -39,6 +39,7 @@ _PARTS = {
 # The host schedulers of `host.scheduler`.
 SCHEDULERS = {
     "cfs-5.6": "Completely Fair Scheduler of Linux v5.6: vruntime, buddies, wake-up preemption, one runqueue a pCPU",
+    "chaos": "for finding bugs: FIFO, and preemption at random points that a token replays, or at those of host.schedule",
 }
 
 
@@ -73,6 +74,30 @@ def _policy_of(parts: set[str]) -> Policy:
 
 # What `pleemu compare` compares unless told otherwise, reference first.
 POLICIES = tuple(policy(name) for name in ("vanilla", "strict-boost", "debooster", "strict-boost+debooster", "no-ple"))
+
+
+def check_policy(policy: Policy, scheduler: str) -> None:
+    """Refuse a policy that means nothing to a host scheduler."""
+    if policy.debooster and scheduler == "chaos":
+        others = policy.name.replace("+debooster", "") if "+" in policy.name else "vanilla"
+        raise ScenarioError(
+            f"policy {policy.name!r} does not go with host.scheduler {scheduler!r}: Debooster raises vruntimes, "
+            f"which it does not have; use {others!r} or another scheduler"
+        )
+
+
+def fitting(scheduler: str) -> tuple[Policy, ...]:
+    """Return the shipped policies that mean something to a host scheduler."""
+    return tuple(one for one in POLICIES if fits(one, scheduler))
+
+
+def fits(policy: Policy, scheduler: str) -> bool:
+    """Whether `check_policy` has nothing against it."""
+    try:
+        check_policy(policy, scheduler)
+    except ScenarioError:
+        return False
+    return True
 
 
 def policies(names: str) -> tuple[Policy, ...]:

@@ -25,7 +25,19 @@ from pleemu.observe.journal import SEED
 from pleemu.observe.records import BOOST, BOOST_CLASSES, EXITS, JOURNAL, LENGTH_BINS, PAUSE_RUN, RUN_GAP_NS
 from pleemu.policy import Policy
 from pleemu.scenario import Program, Scenario, Vm
-from pleemu.scheduler.records import MIN_VRUNTIME_AT_BOOT, RQ, TASK, TASK_INTERRUPTIBLE, TUNABLES
+from pleemu.scheduler.preemption import MADE_LIMIT
+from pleemu.scheduler.records import (
+    CFS,
+    CHAOS,
+    DRAW,
+    MIN_VRUNTIME_AT_BOOT,
+    POINT,
+    PREEMPTION,
+    RQ,
+    TASK,
+    TASK_INTERRUPTIBLE,
+    TUNABLES,
+)
 from pleemu.scheduler.weights import INVERSE_WEIGHTS, WEIGHTS
 
 PAGE = 4096
@@ -34,7 +46,9 @@ RUNS_KEPT = 16
 COLUMNS = 240  # of the timeline
 
 # Uses of `seed_of`.
-GUEST_SEED, START_TIME = range(2)
+GUEST_SEED, START_TIME, PREEMPTIONS = range(3)
+
+_MODELS = {"cfs-5.6": CFS, "chaos": CHAOS}  # of `host.scheduler`
 
 DELIVERY_CYCLES = 60  # proposed: the microcode of an interrupt delivery takes some tens of cycles
 
@@ -84,6 +98,10 @@ def build(
         rq=records(pcpus, RQ),
         tree=np.full((pcpus, vcpus), -1, np.int64),
         tunables=_tunables(scenario, policy),
+        preemption=records(pcpus, PREEMPTION),
+        draw=_draw(scenario),
+        given=records(max(1, len(scenario.points or ())), POINT),
+        made=records(MADE_LIMIT, POINT),
         vcpu=records(vcpus, VCPU),
         vm=records(len(scenario.vm), VM),
         kvm=_kvm(scenario, policy),
@@ -117,6 +135,7 @@ def build(
     machine.run.progress = NEVER
     for number, vm in enumerate(scenario.vm):
         _vm(machine, scenario, policy, layout, number, vm)
+    _preemptions(machine, scenario)
     return machine, layout
 
 
@@ -240,12 +259,33 @@ def _tunables(scenario: Scenario, policy: Policy) -> Any:
     """Defaults of v5.6, scaled by the number of CPUs (sched_init_granularity)."""
     factor = min(scenario.online_cpus, 8).bit_length()
     tunables = records(1, TUNABLES)
+    tunables.model = _MODELS[scenario.host.scheduler]
     tunables.latency = 6_000_000 * factor
     tunables.min_granularity = 750_000 * factor
     tunables.wakeup_granularity = 1_000_000 * factor
     tunables.nr_latency = 8
     tunables.debooster = policy.debooster
     return tunables
+
+
+def _draw(scenario: Scenario) -> Any:
+    draw = records(1, DRAW)
+    draw.active = scenario.host.scheduler == "chaos" and scenario.points is None
+    draw.least = cycles_of(scenario, scenario.host.chaos_min_ns)
+    draw.most = cycles_of(scenario, scenario.host.chaos_max_ns)
+    return draw
+
+
+def _preemptions(machine: Machine, scenario: Scenario) -> None:
+    """Give each pCPU its preemption points, or a random stream to draw them from."""
+    points = sorted(scenario.points or (), key=lambda one: (one.pcpu, one.cycle))
+    for place, one in enumerate(points):
+        machine.given[place] = (one.cycle, one.pcpu, one.thread)
+    bounds = np.searchsorted([one.pcpu for one in points], np.arange(scenario.hardware.pcpus + 1))
+    own = machine.preemption
+    own.given, own.given_end = bounds[:-1], bounds[1:]
+    own.stream = [signed(seed_of(scenario.seed, p, 0, PREEMPTIONS)) for p in range(len(own))]
+    own.strike_at = np.where(own.given < own.given_end, machine.given.cycle[np.minimum(own.given, len(points) - 1)], NEVER)
 
 
 def _kvm(scenario: Scenario, policy: Policy) -> Any:
@@ -328,6 +368,7 @@ def _vm(machine: Machine, scenario: Scenario, policy: Policy, layout: Layout, nu
         task.inverse_weight = INVERSE_WEIGHTS[20]
         task.state = TASK_INTERRUPTIBLE
     machine.rq.curr = machine.rq.next = machine.rq.last = machine.rq.skip = -1
+    machine.rq.first = machine.rq.tail = machine.rq.chosen = -1
     machine.rq.min_vruntime = MIN_VRUNTIME_AT_BOOT
 
 

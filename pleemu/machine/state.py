@@ -46,6 +46,10 @@ class Machine(NamedTuple):
     rq: np.recarray  # [p]
     tree: np.ndarray  # [p, tasks]
     tunables: np.recarray  # [1]
+    preemption: np.recarray  # [p]
+    draw: np.recarray  # [1]
+    given: np.recarray  # preemption points that the scenario gives, in the order of pCPU and cycle
+    made: np.recarray  # [buffer] those that had an effect, in the order in which they had it
     # hypervisor
     vcpu: np.recarray  # [v]
     vm: np.recarray  # [j]

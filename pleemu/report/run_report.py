@@ -11,6 +11,7 @@ from pleemu.machine.result import ExitStatistics, Run
 from pleemu.observe.events import PAUSE_EXIT_NAMES
 from pleemu.report import units
 from pleemu.report.grid import Column, Grid
+from pleemu.schedule import described
 
 _RUNS_SHOWN = 5
 _SYMBOLS_SHOWN = 8
@@ -62,6 +63,13 @@ def header(run: Run) -> Text:
         lines.append(f"{scenario.summary.strip()}\n", "italic")
     lines.append(f"{machine}\n{work}\nended: {run.ended}", "dim")
     return lines
+
+
+def schedule_line(run: Run) -> Text:
+    """Return the preemptions of the chaos scheduler, to be printed in one line, so that it can be pasted."""
+    shown = described(run.schedule, run.preemptions or 0)
+    replays = shown == run.schedule
+    return Text.assemble(("replay: --host.schedule " if replays else "schedule: ", "dim"), (shown, "bold"))
 
 
 def exit_table(run: Run) -> Grid:

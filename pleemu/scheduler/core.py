@@ -4,8 +4,8 @@ Functions here decide; who is really switched to, and when, is the machine's bus
 """
 
 from pleemu.jit import compiled
-from pleemu.scheduler import cfs
-from pleemu.scheduler.records import TASK_RUNNING
+from pleemu.scheduler import cfs, chaos
+from pleemu.scheduler.records import CHAOS, TASK_RUNNING
 
 ESRCH = 3
 
@@ -13,6 +13,9 @@ ESRCH = 3
 @compiled
 def wake_up_new_task(m, q, task, now):
     """A task is born on run queue ``q``, as a child of the task that runs there."""
+    if m.tunables[0].model == CHAOS:
+        chaos.activate(m, q, task)
+        return
     se = m.task[task]
     parent = m.rq[q].curr
     if parent >= 0:
@@ -31,6 +34,9 @@ def try_to_wake_up(m, q, task, now):
     se = m.task[task]
     if se.state == TASK_RUNNING:
         return False
+    if m.tunables[0].model == CHAOS:
+        chaos.activate(m, q, task)
+        return True
     migrated = se.cpu != q
     if migrated:
         se.vruntime -= m.rq[se.cpu].min_vruntime
@@ -58,6 +64,9 @@ def select_task_rq(m, p, task, now):
 @compiled
 def migrate_task(m, q, task, now):
     """Move a queued task that does not run to run queue ``q`` (load balancer)."""
+    if m.tunables[0].model == CHAOS:
+        chaos.migrate(m, q, task)
+        return
     se = m.task[task]
     cfs.dequeue_entity(m, se.cpu, task, False, now)
     se.exec_start = 0
@@ -68,6 +77,8 @@ def migrate_task(m, q, task, now):
 @compiled
 def pick_next_task(m, q, now):
     """__schedule(): the task that ``q`` runs from now on, -1 for idle; a sleeper leaves the queue."""
+    if m.tunables[0].model == CHAOS:
+        return chaos.pick(m, q)
     rq = m.rq[q]
     prev = rq.curr
     if prev >= 0 and m.task[prev].state != TASK_RUNNING:
@@ -94,7 +105,9 @@ def pick_next_task(m, q, now):
 @compiled
 def scheduler_tick(m, q, now):
     """The tick of a CPU; nothing for the idle task."""
-    if m.rq[q].curr >= 0:
+    if m.tunables[0].model == CHAOS:
+        chaos.tick(m, q)
+    elif m.rq[q].curr >= 0:
         cfs.task_tick_fair(m, q, now)
 
 
@@ -111,7 +124,11 @@ def yield_to(m, q, task, now):
         return -ESRCH
     if other.curr == task or se.state != TASK_RUNNING:
         return 0
-    if not cfs.yield_to_task_fair(m, q, task, now):
+    if m.tunables[0].model == CHAOS:
+        taken = chaos.yield_to_task(m, task)
+    else:
+        taken = cfs.yield_to_task_fair(m, q, task, now)
+    if not taken:
         return 0
     if se.cpu != q:
         other.need_resched = 1
