@@ -32,6 +32,9 @@ from pleemu.policy import policy
 from pleemu.processor import processor as processor_named
 from pleemu.scenario import Cost, Hardware, Scenario, Vm
 from pleemu.scheduler.records import TASK_DEAD
+from pleemu.shrinking import shrink_schedule
+
+__all__ = ["Case", "ExecuteError", "Execution", "Fault", "Processor", "execute", "shrink_schedule"]
 
 CODE_BASE = 0x4000
 SPAN_LIMIT = 64 << 20  # bytes from the code to the end of the last region

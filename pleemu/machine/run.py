@@ -67,15 +67,15 @@ def simulate(
     make_ready(run_machine, machine)
     began = time.perf_counter()
     preemptions = Preemptions()
+    chaos = machine.tunables.model[0] == CHAOS
     try:
         ended = _drive(machine, layout, scenario, events, progress, preemptions)
     except GuestFault as fault:
-        if not preemptions.count:
+        if not chaos:
             raise
         schedule = preemptions.schedule()
         raise GuestFault(f"{fault}\nschedule: {described(schedule, preemptions.count)}", schedule) from None
     wall_seconds = time.perf_counter() - began
-    made_any = machine.tunables.model[0] == CHAOS
     return summary.summarise(
         machine,
         layout,
@@ -83,8 +83,8 @@ def simulate(
         policy,
         ended="the time is over" if ended != STUCK else _why_stuck(machine),
         wall_seconds=wall_seconds,
-        preemptions=preemptions.count if made_any else None,
-        schedule=preemptions.schedule() if made_any else None,
+        preemptions=preemptions.count if chaos else None,
+        schedule=preemptions.schedule() if chaos else None,
     )
 
 
