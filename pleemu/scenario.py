@@ -198,9 +198,7 @@ class Host:
     def __attrs_post_init__(self) -> None:
         if self.chaos_max_ns < self.chaos_min_ns:
             least = f"chaos_min_ns={self.chaos_min_ns}"
-            raise FieldError(
-                "chaos_max_ns", f"{self.chaos_max_ns} is below {least}; use at least {self.chaos_min_ns}"
-            )
+            raise FieldError("chaos_max_ns", f"{self.chaos_max_ns} is below {least}; use at least {self.chaos_min_ns}")
         if self.schedule is not None and self.scheduler != "chaos":
             raise FieldError(
                 "schedule", f"is for host.scheduler 'chaos', but it is {self.scheduler!r}; leave one of them out"

@@ -285,7 +285,9 @@ def _preemptions(machine: Machine, scenario: Scenario) -> None:
     own = machine.preemption
     own.given, own.given_end = bounds[:-1], bounds[1:]
     own.stream = [signed(seed_of(scenario.seed, p, 0, PREEMPTIONS)) for p in range(len(own))]
-    own.strike_at = np.where(own.given < own.given_end, machine.given.cycle[np.minimum(own.given, len(points) - 1)], NEVER)
+    own.strike_at = np.where(
+        own.given < own.given_end, machine.given.cycle[np.minimum(own.given, len(points) - 1)], NEVER
+    )
 
 
 def _kvm(scenario: Scenario, policy: Policy) -> Any:

@@ -69,7 +69,7 @@ def schedule_line(run: Run) -> Text:
     """Return the preemptions of the chaos scheduler, to be printed in one line, so that it can be pasted."""
     shown = described(run.schedule, run.preemptions or 0)
     replays = shown == run.schedule
-    return Text.assemble(("replay: --host.schedule " if replays else "schedule: ", "dim"), (shown, "bold"))
+    return Text.assemble(("replay with: --host.schedule " if replays else "schedule: ", "dim"), (shown, "bold"))
 
 
 def exit_table(run: Run) -> Grid:
