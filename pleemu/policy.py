@@ -39,7 +39,7 @@ _PARTS = {
 # The host schedulers of `host.scheduler`.
 SCHEDULERS = {
     "cfs-5.6": "Completely Fair Scheduler of Linux v5.6: vruntime, buddies, wake-up preemption, one runqueue a pCPU",
-    "chaos": "for finding bugs: FIFO, and preemption at random points that a token replays, or at those of host.schedule",
+    "chaos": "for finding bugs: FIFO, preempted at random points that a token replays, or at those of host.schedule",
 }
 
 

@@ -69,7 +69,7 @@ wake, pick, tick, move, ask = (
     callable_alone(function)
     for function in (core.try_to_wake_up, core.pick_next_task, core.scheduler_tick, core.migrate_task, core.yield_to)
 )
-steps = st.lists(st.tuples(st.sampled_from("wake sleep resched tick yield choose move".split()),
+steps = st.lists(st.tuples(st.sampled_from(("wake", "sleep", "resched", "tick", "yield", "choose", "move")),
                            st.integers(0, CPUS - 1), st.integers(0, TASKS - 1)), max_size=60)  # fmt: skip
 
 
@@ -284,7 +284,7 @@ def test_plain_python_preempts_at_the_same_points() -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [[run.digest, run.schedule] for run in runs] * 2
-    assert all(run.preemptions > 10 for run in runs)
+    assert sum(run.preemptions for run in runs) > 30
 
 
 # ---- Points strike where they are told -----------------------------------------------------
@@ -380,7 +380,7 @@ def fails(scenario) -> bool:
 
 
 def test_chaos_finds_replays_and_shrinks_what_cfs_does_not_show() -> None:
-    """A lock that tests first and sets later: chaos breaks it in a few seeds, and two to four preemptions are enough."""
+    """A lock that tests first and sets later: chaos breaks it in a few seeds, by two to four preemptions."""
     assert not any(fails(attrs.evolve(SEARCH.scenario(), seed=seed)) for seed in SEEDS)
     chaotic_scenario = with_chaos(SEARCH, chaos_max_ns=100_000).scenario()
     found = [seed for seed in SEEDS if fails(attrs.evolve(chaotic_scenario, seed=seed))]
@@ -431,9 +431,10 @@ def test_command_line_prints_a_token_that_replays(capsys: pytest.CaptureFixture[
     assert last.startswith("replay with: --host.schedule 0@")
     assert main([*given_line, *last.removeprefix("replay with: ").split()]) == 0
     assert schedule_of(capsys.readouterr().out) == last
-    assert main([*given_line, "--duration", "60ms"]) == 0
+    given_line[3] = "60ms"
+    assert main(given_line) == 0
     assert "preemptions; --json has the token" in schedule_of(capsys.readouterr().out)
-    assert main([*given_line, "--duration", "60ms", "--json"]) == 0
+    assert main([*given_line, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["schedule"].startswith("z:")
     assert found["preemptions"] == len(parse_schedule(found["schedule"]))
@@ -446,7 +447,7 @@ def schedule_of(printed: str) -> str:
 
 
 def test_policies_that_change_vruntimes_do_not_go_with_it() -> None:
-    """debooster is refused by name, in a run, in a comparison, across schedulers; by default it is left out."""
+    """What has debooster in it is refused by name, in a run, in a comparison, across schedulers; by default it is left out."""
     scenario = with_chaos(Command("case_study")).scenario()
     with pytest.raises(ScenarioError, match=r"policy 'debooster' does not go with host\.scheduler 'chaos'"):
         simulate(scenario, policy=policy("debooster"))

@@ -49,7 +49,7 @@ def strike(m, p, now):
 
 @compiled
 def arm(m, p, now):
-    """pCPU ``p`` enters a guest, which begins at ``now``: draw the next point, if it is not drawn already."""
+    """Entry into a guest on pCPU ``p``, which begins at ``now``: draw the next point, if it is not drawn already."""
     if m.draw[0].active == 1 and m.preemption[p].strike_at == NEVER:
         m.preemption[p].strike_at = now + draw_slice(m, p)
 
