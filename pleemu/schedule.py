@@ -79,13 +79,12 @@ def parse_schedule(token: str) -> tuple[Point, ...]:
     return tuple(points)
 
 
-def described(schedule: str | None, preemptions: int) -> str:
-    """Return the token of a run if it is short enough to be shown, or how many preemptions it has."""
-    if schedule is None:
-        return f"{preemptions:,} preemptions, too many for a token; only the seed replays them"
-    if len(schedule) > PLAIN_LIMIT:
-        return f"{preemptions:,} preemptions; --json has the token"
-    return schedule
+def how_to_replay(schedule: str | None, preemptions: int, elsewhere: str) -> str:
+    """Return the option that replays a run, or, if it is too long to be shown, where ``elsewhere`` it is."""
+    if schedule is not None and len(schedule) <= PLAIN_LIMIT:
+        return f"replay with: --host.schedule {schedule}"
+    where = "too many for a token: only the seed replays them" if schedule is None else elsewhere
+    return f"schedule: {preemptions:,} preemptions; {where}"
 
 
 def check_places(points: Sequence[Point], pcpus: int, threads: int) -> None:

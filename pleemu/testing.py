@@ -8,6 +8,8 @@
 The code runs at CPL 0 from its first byte until it reaches the byte behind its last, a fault, HLT
 with nothing to wake it, or ``max_instructions``. Nothing interrupts it and no PAUSE exits. What is
 no instruction, or one that guests cannot have, is a fault when it is reached.
+
+`shrink_schedule` reduces what `host.scheduler = "chaos"` has found to the preemptions that matter.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from made_guests import write_guest
 from made_machines import GUESTS, Command, commands, observe, programs_of
 from reference.chaos import Queue
+from test_batching import PING_PONG, SCRIPT, SLOW
 from test_machine_properties import check_counts, check_mutual_exclusion, check_threads, check_windows
 
 from pleemu.cli import main
@@ -226,9 +227,8 @@ def test_seeds_give_different_schedules_and_the_same_seed_the_same() -> None:
 
 def randomly(seed: int, **fields: object):
     """A run whose own randomness is only the scheduler's."""
-    return observe(
-        with_chaos(Command(BROKEN, {"seed": seed, "pcpus": 1, "vcpus": 3, "duration": "0.3ms"}), **fields)
-    ).run
+    command = Command(BROKEN, {"seed": seed, "pcpus": 1, "vcpus": 3, "duration": "0.3ms"})
+    return observe(with_chaos(command, **fields)).run
 
 
 def test_more_points_than_the_buffer_holds_replay() -> None:
@@ -255,36 +255,28 @@ def shown_schedule(scenario) -> str | None:
         return fault.schedule
 
 
-SCRIPT = """
-import json, sys
-from made_machines import Command
-from pleemu.machine.run import simulate
-found = []
-for subject, changes, fields in json.load(sys.stdin):
-    run = simulate(Command(subject, changes, fields).scenario())
-    found.append([run.digest, run.schedule])
-print(json.dumps(found))
-"""
-
-
-def test_plain_python_preempts_at_the_same_points() -> None:
-    """Digest and schedule with NUMBA_DISABLE_JIT=1 are those of the compiled core, random and exact."""
-    machine = {"hardware.tsc_khz": "100000"}
-    asked = []
-    for subject, vcpus in (("ticket_lock", 4), ("overboost", 5), (str(GUESTS / "ping_pong.S"), 3)):
-        changes = {"duration": "4ms", "vms": 2, "vcpus": vcpus, "pcpus": 2, "seed": 5}
-        asked.append(with_chaos(Command(subject, changes, machine | {"vm.pinning": "round-robin"})))
-    runs = [observe(one).run for one in asked]
-    asked += [with_chaos(one, schedule=run.schedule) for one, run in zip(asked, runs, strict=True)]
-    environment = os.environ | {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": f"{HERE.parent}:{HERE}"}
+def test_neither_plain_python_nor_single_steps_move_a_point() -> None:
+    """With NUMBA_DISABLE_JIT=1, one instruction a call: the compiled core's digests, at random and at exact points."""
+    asked = {}
+    for subject, vcpus in (("ticket_lock", 4), ("overboost", 5), (PING_PONG, 4)):
+        changes = {"duration": "10ms", "vms": 2, "vcpus": vcpus, "pcpus": 3, "seed": 5}
+        asked[subject] = with_chaos(Command(subject, changes, SLOW | {"vm.pinning": "round-robin"}))
+    runs = {name: observe(one).run for name, one in asked.items()}
+    assert all(run.preemptions > 20 for run in runs.values())
+    asked |= {f"{name} exact": with_chaos(one, schedule=runs[name].schedule) for name, one in asked.items()}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],
-        input=json.dumps([(one.subject, one.changes, one.fields) for one in asked]),
-        capture_output=True, text=True, check=False, timeout=120, env=environment,
-    )  # fmt: skip
+        input=json.dumps({name: (one.subject, one.changes, one.fields) for name, one in asked.items()}),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=os.environ | {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": f"{HERE.parent}:{HERE}"},
+    )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == [[run.digest, run.schedule] for run in runs] * 2
-    assert sum(run.preemptions for run in runs) > 30
+    found = json.loads(done.stdout)
+    for name, run in runs.items():
+        assert found[name] == found[f"{name} exact"] == [run.digest, run.instructions, run.ple.exits]
 
 
 # ---- Points strike where they are told -----------------------------------------------------
@@ -386,7 +378,7 @@ def test_chaos_finds_replays_and_shrinks_what_cfs_does_not_show() -> None:
     found = [seed for seed in SEEDS if fails(attrs.evolve(chaotic_scenario, seed=seed))]
     assert len(found) >= 3
     scenario = attrs.evolve(chaotic_scenario, seed=found[0])
-    with pytest.raises(GuestFault, match=r"(?s)\(lost\).*\nschedule: ") as caught:
+    with pytest.raises(GuestFault, match=r"(?s)\(lost\).*\nreplay with: --host.schedule 0@") as caught:
         simulate(scenario, programs=programs_of(scenario))
     replay = attrs.evolve(scenario, host=attrs.evolve(scenario.host, schedule=caught.value.schedule))
     with pytest.raises(GuestFault) as replayed:
@@ -431,6 +423,8 @@ def test_command_line_prints_a_token_that_replays(capsys: pytest.CaptureFixture[
     assert last.startswith("replay with: --host.schedule 0@")
     assert main([*given_line, *last.removeprefix("replay with: ").split()]) == 0
     assert schedule_of(capsys.readouterr().out) == last
+    assert main([*given_line, "--host.schedule", "0@1000000:1,0@1000000:1,0@1500000000:1"]) == 0
+    assert "\n2 of the 3 points given had no effect: " in capsys.readouterr().out
     given_line[3] = "60ms"
     assert main(given_line) == 0
     assert "preemptions; --json has the token" in schedule_of(capsys.readouterr().out)
@@ -447,7 +441,7 @@ def schedule_of(printed: str) -> str:
 
 
 def test_policies_that_change_vruntimes_do_not_go_with_it() -> None:
-    """What has debooster in it is refused by name, in a run, in a comparison, across schedulers; by default it is left out."""
+    """What has debooster in it is refused by name, in a run and in comparisons; by default it is left out."""
     scenario = with_chaos(Command("case_study")).scenario()
     with pytest.raises(ScenarioError, match=r"policy 'debooster' does not go with host\.scheduler 'chaos'"):
         simulate(scenario, policy=policy("debooster"))

@@ -20,7 +20,7 @@ from pleemu.machine.state import Machine
 from pleemu.policy import Policy, check_policy
 from pleemu.policy import policy as policy_named
 from pleemu.scenario import Program, Scenario
-from pleemu.schedule import POINT_LIMIT, Point, described, format_schedule
+from pleemu.schedule import POINT_LIMIT, Point, format_schedule, how_to_replay
 from pleemu.scheduler.records import CHAOS
 
 # How often the loop returns to Python, for progress and for an interrupt from the keyboard.
@@ -74,7 +74,9 @@ def simulate(
         if not chaos:
             raise
         schedule = preemptions.schedule()
-        raise GuestFault(f"{fault}\nschedule: {described(schedule, preemptions.count)}", schedule) from None
+        elsewhere = "the seed replays them, and GuestFault.schedule has the token"
+        replay = how_to_replay(schedule, preemptions.count, elsewhere)
+        raise GuestFault(f"{fault}\n{replay}", schedule) from None
     wall_seconds = time.perf_counter() - began
     return summary.summarise(
         machine,

@@ -11,7 +11,7 @@ from pleemu.machine.result import ExitStatistics, Run
 from pleemu.observe.events import PAUSE_EXIT_NAMES
 from pleemu.report import units
 from pleemu.report.grid import Column, Grid
-from pleemu.schedule import described
+from pleemu.schedule import how_to_replay
 
 _RUNS_SHOWN = 5
 _SYMBOLS_SHOWN = 8
@@ -66,10 +66,14 @@ def header(run: Run) -> Text:
 
 
 def schedule_line(run: Run) -> Text:
-    """Return the preemptions of the chaos scheduler, to be printed in one line, so that it can be pasted."""
-    shown = described(run.schedule, run.preemptions or 0)
-    replays = shown == run.schedule
-    return Text.assemble(("replay with: --host.schedule " if replays else "schedule: ", "dim"), (shown, "bold"))
+    """Return how to repeat the preemptions of the chaos scheduler, for a line as long as it is."""
+    preemptions, given = run.preemptions or 0, len(run.scenario.points or ())
+    idle = ""
+    if preemptions < given:
+        idle = f"{given - preemptions} of the {given} points given had no effect: their thread did not wait there\n"
+    replay = how_to_replay(run.schedule, preemptions, "--json has the token")
+    what, _, how = replay.partition(": ")
+    return Text.assemble(idle, (f"{what}: ", "dim"), (how, "bold"))
 
 
 def exit_table(run: Run) -> Grid:
