@@ -113,7 +113,7 @@ def run(
     from pleemu.experiment.single import run_once
     from pleemu.report.json_form import run_json
     from pleemu.report.progress import progress_bar
-    from pleemu.report.run_report import run_report
+    from pleemu.report.run_report import run_report, schedule_line
 
     chosen = changes.apply(find(scenario, *more), policy=policy)
     _prepare()
@@ -124,6 +124,8 @@ def run(
         _print_text(run_json(result))
     else:
         _print(run_report(result, hint=_command("compare", scenario, *more, changes=changes)))
+        if result.preemptions is not None:
+            _print(schedule_line(result), wide=True)
 
 
 @app.command(help_epilogue=compare_help())

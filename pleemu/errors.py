@@ -23,7 +23,14 @@ class GuestError(PleemuError):
 
 
 class GuestFault(PleemuError):
-    """A guest that did at run time what its processor forbids."""
+    """A guest that did at run time what its processor forbids.
+
+    ``schedule`` is the token of the preemptions up to then, if the host's scheduler made any (`Run.schedule`).
+    """
+
+    def __init__(self, message: str, schedule: str | None = None) -> None:
+        super().__init__(message)
+        self.schedule = schedule
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -125,9 +125,17 @@ def text(default: Any, help: str, *, lines: bool = False, check: Callable[[str],
     return _field(default, check_text, help=help, parse=str)
 
 
-def custom(default: Any, check: _Check, help: str, *, converter: Any = None, parse: Callable[[str], Any] = str) -> Any:
-    """Make a field with a validator of its own."""
-    return _field(default, check, converter=converter, help=help, parse=parse)
+def custom(
+    default: Any,
+    check: _Check,
+    help: str,
+    *,
+    converter: Any = None,
+    parse: Callable[[str], Any] = str,
+    none: str = "",
+) -> Any:
+    """Make a field with a validator of its own; ``none`` says what None stands for, if None is allowed."""
+    return _field(default, check, converter=converter, help=help, none=none, parse=parse)
 
 
 def table(cls: type) -> Any:

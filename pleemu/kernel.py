@@ -12,7 +12,7 @@ from attrs import field, frozen
 
 from pleemu.errors import ScenarioError
 
-CFS, EEVDF = "CFS", "EEVDF"
+CFS, EEVDF, CHAOS = "CFS", "EEVDF", "chaos"
 
 
 @frozen(kw_only=True)
@@ -20,7 +20,7 @@ class Scheduler:
     """One version of the Linux scheduler, in its default configuration."""
 
     kernel: str  # the source that it follows
-    model: str  # CFS or EEVDF
+    model: str  # CFS, EEVDF or CHAOS
     summary: str
     features: str  # as /sys/kernel/debug/sched/features shows them: NO_ is off
     switches: tuple[str, ...]  # what is different, and no feature
@@ -39,6 +39,8 @@ class Scheduler:
         features = self.defaults
         for word in written.split():
             name = word.removeprefix("NO_")
+            if not features:
+                raise ScenarioError(f"{name!r}: the {self.model} scheduler has no features; leave them out")
             if name not in features:
                 raise ScenarioError(
                     f"{name!r} is no scheduler feature of Linux {self.kernel}; "
@@ -111,3 +113,18 @@ SCHEDULERS = {
         hint="if eligible",
     ),
 }
+
+# No model of any kernel; see `pleemu.scheduler.chaos`.
+_CHAOS = Scheduler(
+    kernel="none",
+    model=CHAOS,
+    summary="for finding bugs: FIFO, preempted at random points that a token replays, or at those of host.schedule",
+    features="",
+    switches=(),
+    base_ns={},
+    yields="to the tail",
+    hint="always",
+)
+
+# By the names of `host.scheduler`.
+HOST_SCHEDULERS = {**SCHEDULERS, "chaos": _CHAOS}

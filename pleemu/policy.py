@@ -16,6 +16,7 @@ from __future__ import annotations
 from attrs import field, frozen
 
 from pleemu.errors import ScenarioError, nearest
+from pleemu.kernel import CFS, CHAOS, EEVDF, HOST_SCHEDULERS
 
 
 @frozen(kw_only=True)
@@ -42,10 +43,10 @@ _PARTS = {
 
 # Debooster -> the kind of scheduler that it changes.
 DEBOOSTERS = {
-    "debooster": "cfs",
-    "debooster-rfc": "cfs",
-    "debooster-2025-v1": "eevdf",
-    "debooster-2025-v2": "eevdf",
+    "debooster": CFS,
+    "debooster-rfc": CFS,
+    "debooster-2025-v1": EEVDF,
+    "debooster-2025-v2": EEVDF,
 }
 
 
@@ -81,8 +82,31 @@ def _policy_of(parts: set[str]) -> Policy:
     )
 
 
-# What `pleemu compare` compares unless told otherwise, reference first.
-POLICIES = tuple(policy(name) for name in ("vanilla", "strict-boost", "debooster", "strict-boost+debooster", "no-ple"))
+# What `pleemu compare` compares unless told otherwise, reference first, by the kind of scheduler.
+_COMPARED = {
+    CFS: ("vanilla", "strict-boost", "debooster", "strict-boost+debooster", "no-ple"),
+    EEVDF: ("vanilla", "strict-boost", "debooster-2025-v2", "strict-boost+debooster-2025-v2", "no-ple"),
+    CHAOS: ("vanilla", "strict-boost", "no-ple"),
+}
+POLICIES = tuple(policy(name) for name in _COMPARED[CFS])
+
+
+def fitting(scheduler: str) -> tuple[Policy, ...]:
+    """Return the policies that are compared under a host scheduler unless others are asked for."""
+    return tuple(policy(name) for name in _COMPARED[HOST_SCHEDULERS[scheduler].model])
+
+
+def check_policy(policy: Policy, scheduler: str) -> None:
+    """Refuse a policy that means nothing to a host scheduler."""
+    model = HOST_SCHEDULERS[scheduler].model
+    if policy.debooster is None or DEBOOSTERS[policy.debooster] == model:
+        return
+    there = [name for name, kind in DEBOOSTERS.items() if kind == model]
+    cure = f"use {' or '.join(there)}" if there else "leave it out"
+    raise ScenarioError(
+        f"policy {policy.name!r} does not go with host.scheduler {scheduler!r}: {policy.debooster} changes "
+        f"{DEBOOSTERS[policy.debooster]}; {cure}, or another scheduler"
+    )
 
 
 def policies(names: str) -> tuple[Policy, ...]:

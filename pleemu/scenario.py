@@ -17,9 +17,10 @@ from attrs import Attribute, field, frozen
 from pleemu.compiler import AUTO, check_compiler, check_flags
 from pleemu.errors import ScenarioError
 from pleemu.fields import REQUIRED, FieldError, choice, custom, integer, number, show, switch, table, tables, text
-from pleemu.kernel import SCHEDULERS
+from pleemu.kernel import HOST_SCHEDULERS
 from pleemu.policy import policy
 from pleemu.processor import AMD, FIGURES, INTEL, PROCESSORS, Processor, processor
+from pleemu.schedule import Point, check_places, parse_schedule
 from pleemu.structure import assign, structure, unstructure
 from pleemu.toml import read_toml
 
@@ -150,11 +151,22 @@ _COUNTERPARTS = {
 }
 
 
+def _check_schedule(_: Any, attribute: Attribute[Any], value: Any) -> None:
+    if value is None:
+        return
+    if not isinstance(value, str):
+        raise FieldError(attribute.name, f"{show(value)} is not a text; put it in quotes")
+    try:
+        parse_schedule(value)
+    except ScenarioError as error:
+        raise FieldError(attribute.name, str(error)) from None
+
+
 @frozen(kw_only=True)
 class Host:
     """The host kernel's scheduler."""
 
-    scheduler: str = choice("cfs-5.6", SCHEDULERS, "model of the host scheduler", what="scheduler")
+    scheduler: str = choice("cfs-5.6", HOST_SCHEDULERS, "model of the host scheduler", what="scheduler")
     features: str = text(
         "", "what is written to /sys/kernel/debug/sched/features, as in NEXT_BUDDY NO_RUN_TO_PARITY", lines=True
     )
@@ -163,10 +175,42 @@ class Host:
         None, 1, 8192, "CPUs that scale the tunables by 1+floor(log2(min(n,8)))", none="hardware.pcpus"
     )
     start_spread_ms: float = number(0.0, 0, 60_000, "vCPU threads start at random moments within it", unit="ms")
+    schedule: str | None = custom(
+        None,
+        _check_schedule,
+        "chaos: preempt exactly there; pCPU@cycle:thread, joined with commas, as in 0@12345:3,1@20000:2; -: nowhere",
+        parse=lambda given: None if given.lower() == "none" else given,
+        none="at random points",
+    )
+    chaos_min_ns: int = integer(
+        10,
+        1,
+        1_000_000_000,
+        "chaos: shortest random slice of guest time",
+        unit="ns",
+        origin="proposed: a handful of instructions, less than any critical section",
+    )
+    chaos_max_ns: int = integer(
+        1_000_000,
+        1,
+        1_000_000_000,
+        "chaos: longest random slice; between the two each octave is as likely as any other",
+        unit="ns",
+        origin="proposed: a quarter of a tick at 250 Hz, so that the points decide, not the ticks",
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if self.chaos_max_ns < self.chaos_min_ns:
+            least = f"chaos_min_ns={self.chaos_min_ns}"
+            raise FieldError("chaos_max_ns", f"{self.chaos_max_ns} is below {least}; use at least {self.chaos_min_ns}")
+        if self.schedule is not None and self.scheduler != "chaos":
+            raise FieldError(
+                "schedule", f"is for host.scheduler 'chaos', but it is {self.scheduler!r}; leave one of them out"
+            )
 
     def __attrs_post_init__(self) -> None:
         try:
-            SCHEDULERS[self.scheduler].with_features(self.features)
+            HOST_SCHEDULERS[self.scheduler].with_features(self.features)
         except ScenarioError as error:
             raise FieldError("features", str(error)) from None
 
@@ -366,6 +410,11 @@ class Scenario:
         """The number of CPUs that CFS scales its tunables by."""
         return self.hardware.pcpus if self.host.online_cpus is None else self.host.online_cpus
 
+    @property
+    def points(self) -> tuple[Point, ...] | None:
+        """The preemption points that are given; None: they are random, or there are none."""
+        return None if self.host.schedule is None else parse_schedule(self.host.schedule)
+
     def program_path(self, vm: Vm) -> Path:
         """Return where the program of a VM is; the first file of several."""
         return self.program_of(vm).paths[0]
@@ -402,6 +451,10 @@ class Scenario:
             raise FieldError("vm", f"{vcpus} vCPUs in all VMs together are too many; use at most {VCPU_LIMIT}")
         if memory_kib > MEMORY_LIMIT_KIB:
             raise FieldError("vm", f"{memory_kib} KiB in all VMs together are too much; use at most {MEMORY_LIMIT_KIB}")
+        try:
+            check_places(self.points or (), self.hardware.pcpus, vcpus)
+        except ScenarioError as error:
+            raise FieldError("host.schedule", str(error)) from None
 
     def _check_placement(self, where: str, vm: Vm) -> None:
         if isinstance(vm.pinning, str):

@@ -8,6 +8,8 @@
 The code runs at CPL 0 from its first byte until it reaches the byte behind its last, a fault, HLT
 with nothing to wake it, or ``max_instructions``. Nothing interrupts it and no PAUSE exits. What is
 no instruction, or one that guests cannot have, is a fault when it is reached.
+
+`shrink_schedule` reduces what `host.scheduler = "chaos"` has found to the preemptions that matter.
 """
 
 from __future__ import annotations
@@ -32,6 +34,9 @@ from pleemu.policy import policy
 from pleemu.processor import processor as processor_named
 from pleemu.scenario import Cost, Hardware, Scenario, Vm
 from pleemu.scheduler.records import TASK_DEAD
+from pleemu.shrinking import shrink_schedule
+
+__all__ = ["Case", "ExecuteError", "Execution", "Fault", "Processor", "execute", "shrink_schedule"]
 
 CODE_BASE = 0x4000
 SPAN_LIMIT = 64 << 20  # bytes from the code to the end of the last region

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pleemu.conform.scheduler import Machine
 from pleemu.errors import ScenarioError
 from pleemu.jit import callable_once
+from pleemu.kernel import CFS, EEVDF
 from pleemu.policy import DEBOOSTERS, policy
 from pleemu.scheduler import debooster
 
@@ -20,7 +21,7 @@ NUMBERS = {
     "debooster-2025-v1": debooster.PENALTY_V1,
     "debooster-2025-v2": debooster.PENALTY_V2,
 }
-SCHEDULERS = {"cfs": ["cfs-5.6"], "eevdf": ["eevdf-6.6", "eevdf-6.12.0", "eevdf-6.12"]}
+SCHEDULERS = {CFS: ["cfs-5.6"], EEVDF: ["eevdf-6.6", "eevdf-6.12.0", "eevdf-6.12"]}
 
 deboost = callable_once(debooster.deboost)
 

@@ -83,6 +83,7 @@ UNITS = {
     "execute": ("test_execute.py",),
     "instruction_set": ("test_instruction_set.py", "-k", "not interrupts"),
     "fuzz": ("test_fuzz_unicorn.py", "-k", "unicorn[0]"),
+    "chaos": ("test_chaos.py", "-k", "lists or alike"),
     "conform": ("test_conform.py", "-k", "agrees"),
     "scheduler": ("test_scheduler_vectors.py", "-k", "every_state and 6.6"),
     "schedulers": ("test_scheduler_properties.py", "-k", "queue or sleeper"),

@@ -10,7 +10,7 @@ from attrs import frozen
 
 from pleemu.errors import ScenarioError
 from pleemu.machine.result import Run
-from pleemu.policy import POLICIES, Policy
+from pleemu.policy import POLICIES, Policy, check_policy, fitting
 from pleemu.policy import policies as policies_named
 from pleemu.policy import policy as policy_named
 from pleemu.scenario import Scenario, with_fields
@@ -46,13 +46,20 @@ class Comparison:
 
 def cases_of(scenario: Scenario, policies: str | None = None, axes: Sequence[str | Axis] = ()) -> Comparison:
     """Return what to compare: the axes that are given, or the scenario's own variants, or policies."""
+    compared = _cases_of(scenario, policies, axes)
+    for case in compared.cases:
+        check_policy(case.policy, case.scenario.host.scheduler)
+    return compared
+
+
+def _cases_of(scenario: Scenario, policies: str | None, axes: Sequence[str | Axis]) -> Comparison:
     chosen = policies_named(policies) if policies else ()
     if axes:
         parsed = [axis if isinstance(axis, Axis) else parse_axis(axis) for axis in axes]
         return Comparison(across(scenario, parsed, chosen), ", ".join(axis.path for axis in parsed))
     if scenario.variant and not chosen:
         return Comparison(by_variant(scenario), "variant")
-    return Comparison(by_policy(scenario, chosen or POLICIES), "policy", by_policy=True)
+    return Comparison(by_policy(scenario, chosen or fitting(scenario.host.scheduler)), "policy", by_policy=True)
 
 
 def parse_axis(given: str) -> Axis:

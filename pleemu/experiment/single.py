@@ -7,7 +7,8 @@ from pathlib import Path
 
 from pleemu.errors import ScenarioError
 from pleemu.machine.result import Run
-from pleemu.policy import Policy
+from pleemu.policy import Policy, check_policy
+from pleemu.policy import policy as policy_named
 from pleemu.scenario import Scenario
 from pleemu.trace.perf_script import perf_script
 
@@ -20,6 +21,7 @@ def run_once(
     """Run a scenario under its own policy or another, and write its events to ``trace``."""
     from pleemu.machine.run import load_programs, simulate  # here, because it brings the compiler
 
+    check_policy(policy_named(scenario.policy) if policy is None else policy, scenario.host.scheduler)
     programs = load_programs(scenario)
     if trace is None:
         return simulate(scenario, policy=policy, progress=progress, programs=programs)

@@ -19,7 +19,7 @@ from pleemu.hardware.msr import STAR_SELECTORS
 from pleemu.hardware.protection import INSIDE, NO_INSTRUCTION
 from pleemu.hardware.records import BUFFER_LIMIT, CLOCK, CPU, FAULT, IDLE, LINE, NEVER, PCPU, SPACE, STORE, TIMING
 from pleemu.hypervisor.records import COST, KVM, RESUME_ENTER, VCPU, VM
-from pleemu.kernel import SCHEDULERS
+from pleemu.kernel import HOST_SCHEDULERS
 from pleemu.machine.state import BIRTH, RUN, Machine
 from pleemu.machine.tunables import tunables_of
 from pleemu.observe.events import EVENT, EXIT_REASON_LIMIT
@@ -28,7 +28,8 @@ from pleemu.observe.records import BOOST, BOOST_CLASSES, EXITS, JOURNAL, LENGTH_
 from pleemu.policy import Policy
 from pleemu.scenario import Program, Scenario, Vm
 from pleemu.scheduler import debooster
-from pleemu.scheduler.records import RQ, TASK, TASK_INTERRUPTIBLE, sched_init
+from pleemu.scheduler.preemption import MADE_LIMIT
+from pleemu.scheduler.records import DRAW, POINT, PREEMPTION, RQ, TASK, TASK_INTERRUPTIBLE, sched_init
 from pleemu.scheduler.weights import INVERSE_WEIGHTS, WEIGHTS
 
 PAGE = 4096
@@ -37,7 +38,7 @@ RUNS_KEPT = 16
 COLUMNS = 240  # of the timeline
 
 # Uses of `seed_of`.
-GUEST_SEED, START_TIME = range(2)
+GUEST_SEED, START_TIME, PREEMPTIONS = range(3)
 
 # By what `pleemu.policy` calls them.
 DEBOOSTER_NUMBERS = {
@@ -95,6 +96,10 @@ def build(
         task=records(vcpus, TASK),
         rq=records(pcpus, RQ),
         tunables=_tunables(scenario, policy),
+        preemption=records(pcpus, PREEMPTION),
+        draw=_draw(scenario),
+        given=records(max(1, len(scenario.points or ())), POINT),
+        made=records(MADE_LIMIT, POINT),
         vcpu=records(vcpus, VCPU),
         vm=records(len(scenario.vm), VM),
         kvm=_kvm(scenario, policy),
@@ -129,6 +134,7 @@ def build(
     machine.run.progress = NEVER
     for number, vm in enumerate(scenario.vm):
         _vm(machine, scenario, policy, layout, number, vm)
+    _preemptions(machine, scenario)
     return machine, layout
 
 
@@ -250,10 +256,32 @@ def _births(scenario: Scenario, layout: Layout) -> Any:
 
 def _tunables(scenario: Scenario, policy: Policy) -> Any:
     host = scenario.host
-    scheduler = SCHEDULERS[host.scheduler]
+    scheduler = HOST_SCHEDULERS[host.scheduler]
     tunables = tunables_of(scheduler, cpus=scenario.online_cpus, hz=host.hz, features=host.features)
     tunables.debooster = DEBOOSTER_NUMBERS[policy.debooster]
     return tunables
+
+
+def _draw(scenario: Scenario) -> Any:
+    draw = records(1, DRAW)
+    draw.active = scenario.host.scheduler == "chaos" and scenario.points is None
+    draw.least = cycles_of(scenario, scenario.host.chaos_min_ns)
+    draw.most = cycles_of(scenario, scenario.host.chaos_max_ns)
+    return draw
+
+
+def _preemptions(machine: Machine, scenario: Scenario) -> None:
+    """Give each pCPU its preemption points, or a random stream to draw them from."""
+    points = sorted(scenario.points or (), key=lambda one: (one.pcpu, one.cycle))
+    for place, one in enumerate(points):
+        machine.given[place] = (one.cycle, one.pcpu, one.thread)
+    bounds = np.searchsorted([one.pcpu for one in points], np.arange(scenario.hardware.pcpus + 1))
+    own = machine.preemption
+    own.given, own.given_end = bounds[:-1], bounds[1:]
+    own.stream = [signed(seed_of(scenario.seed, p, 0, PREEMPTIONS)) for p in range(len(own))]
+    own.strike_at = np.where(
+        own.given < own.given_end, machine.given.cycle[np.minimum(own.given, len(points) - 1)], NEVER
+    )
 
 
 def _kvm(scenario: Scenario, policy: Policy) -> Any:

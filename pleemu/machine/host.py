@@ -56,6 +56,7 @@ from pleemu.observe.events import (
 from pleemu.observe.journal import record
 from pleemu.observe.statistics import add_running, count_exit, count_pause_exit, finish_run, time_exit
 from pleemu.scheduler.core import scheduler_tick
+from pleemu.scheduler.preemption import arm, strike
 from pleemu.scheduler.records import TASK_DEAD, TASK_INTERRUPTIBLE
 
 
@@ -199,6 +200,8 @@ def enter(m, p, now):
     pcpu = m.pcpu[p]
     v = pcpu.vcpu
     vcpu, cpu = m.vcpu[v], m.cpu[v]
+    if m.preemption[p].strike_at <= now:
+        strike(m, p, now)
     if m.rq[p].need_resched == 1:
         vcpu.resume = RESUME_ENTER
         schedule(m, p, STATE_PREEMPTED, now)
@@ -213,6 +216,7 @@ def enter(m, p, now):
     vcpu.entered_at = now
     load_pause_controls(cpu, vcpu.ple_window)
     vcpu.guest_from = now + m.cost[0].entry
+    arm(m, p, vcpu.guest_from)
     go(m, p, GUEST, vcpu.guest_from)
 
 

@@ -8,7 +8,7 @@
     anywhere in the host     takes a tick that is due, then does what its phase says (`host`)
 
 The loop stops at the end of the run, when nothing can happen any more, when a guest faults,
-and whenever Python is wanted: to empty the event buffer or to show progress. All state is
+and whenever Python is wanted: to empty a buffer or to show progress. All state is
 in the records, so calling it again goes on.
 """
 
@@ -49,6 +49,7 @@ from pleemu.observe.events import (
 )
 from pleemu.observe.journal import record
 from pleemu.scheduler.core import wake_up_new_task
+from pleemu.scheduler.preemption import MADE_LIMIT, strike
 
 # Why `run_machine` returned.
 FINISHED, STUCK, FAULT, BUFFER_FULL, PROGRESS = range(5)
@@ -69,7 +70,7 @@ def advance(m):
     """Take step after step; return why it stopped."""
     run = m.run[0]
     while True:
-        if m.journal[0].recorded > run.room:
+        if m.journal[0].recorded > run.room or m.draw[0].made == MADE_LIMIT:
             return BUFFER_FULL
         p, limit, limit_p = earliest_two(m)
         now = next_of(m, p)
@@ -143,9 +144,10 @@ def guest_step(m, p, ordered_until, others):
     if pcpu.awaited_at <= now:
         receive_line(m, p)
     host_interrupt = min(pcpu.next_tick, pcpu.interrupt_at)
-    if now >= host_interrupt:
+    if now >= host_interrupt or (now >= m.preemption[p].strike_at and strike(m, p, now)):
         begin_exit(m, p, EXTERNAL_INTERRUPT, now)
         return
+    host_interrupt = min(host_interrupt, m.preemption[p].strike_at)
     if now >= cpu.pir_at:
         take_over_posted(cpu)
     if cpu.interrupt_flag == 1 and cpu.shadow == 0:

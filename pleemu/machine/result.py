@@ -5,6 +5,7 @@ from __future__ import annotations
 from attrs import field, frozen
 
 from pleemu.scenario import Scenario
+from pleemu.schedule import Point, parse_schedule
 
 
 @frozen(kw_only=True)
@@ -106,6 +107,12 @@ class Run:
     boosts: tuple[BoostStatistics, ...]
     vms: tuple[VmResult, ...]
     timeline: Timeline = field(repr=False)
+    preemptions: int | None = None  # points of the chaos scheduler that had an effect; None: another scheduler
+    schedule: str | None = field(default=None, repr=False)  # their token; None, too, if they are too many for one
+
+    def points(self) -> tuple[Point, ...]:
+        """Return the preemption points that had an effect, in order: `host.schedule` takes them as `schedule`."""
+        return () if self.schedule is None else parse_schedule(self.schedule)
 
     def exits_by_reason(self) -> dict[str, int]:
         """Count of exits by KVM's reason name, most frequent first."""

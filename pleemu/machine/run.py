@@ -17,9 +17,11 @@ from pleemu.machine.faults import describe
 from pleemu.machine.loop import BUFFER_FULL, FAULT, PROGRESS, STUCK, run_machine
 from pleemu.machine.result import Run
 from pleemu.machine.state import Machine
-from pleemu.policy import Policy
+from pleemu.policy import Policy, check_policy
 from pleemu.policy import policy as policy_named
 from pleemu.scenario import Program, Scenario
+from pleemu.schedule import POINT_LIMIT, Point, format_schedule, how_to_replay
+from pleemu.scheduler.records import CHAOS
 
 # How often the loop returns to Python, for progress and for an interrupt from the keyboard.
 PROGRESS_STEPS = 100
@@ -56,6 +58,7 @@ def simulate(
     for a guest that cannot be loaded and `GuestFault` for one that its processor stops.
     """
     policy = policy_named(scenario.policy) if policy is None else policy
+    check_policy(policy, scenario.host.scheduler)
     programs = load_programs(scenario) if programs is None else programs
     try:
         machine, layout = build(scenario, policy, programs, recording=events is not None)
@@ -63,7 +66,17 @@ def simulate(
         raise ScenarioError("vm: the host has too little memory for these VMs; use fewer or smaller ones") from None
     make_ready(run_machine, machine)
     began = time.perf_counter()
-    ended = _drive(machine, layout, scenario, events, progress)
+    preemptions = Preemptions()
+    chaos = machine.tunables.model[0] == CHAOS
+    try:
+        ended = _drive(machine, layout, scenario, events, progress, preemptions)
+    except GuestFault as fault:
+        if not chaos:
+            raise
+        schedule = preemptions.schedule()
+        elsewhere = "the seed replays them, and GuestFault.schedule has the token"
+        replay = how_to_replay(schedule, preemptions.count, elsewhere)
+        raise GuestFault(f"{fault}\n{replay}", schedule) from None
     wall_seconds = time.perf_counter() - began
     return summary.summarise(
         machine,
@@ -72,7 +85,31 @@ def simulate(
         policy,
         ended="the time is over" if ended != STUCK else _why_stuck(machine),
         wall_seconds=wall_seconds,
+        preemptions=preemptions.count if chaos else None,
+        schedule=preemptions.schedule() if chaos else None,
     )
+
+
+class Preemptions:
+    """The preemption points that had an effect, taken from a machine bit by bit."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._taken: list[np.ndarray] = []
+
+    def take(self, machine: Machine) -> None:
+        """Empty the machine's buffer."""
+        made = int(machine.draw.made[0])
+        machine.draw.made = 0
+        self.count += made
+        if made and self.count <= POINT_LIMIT:
+            self._taken.append(machine.made[:made].copy())
+
+    def schedule(self) -> str | None:
+        """Return their token; None if they are too many."""
+        if self.count > POINT_LIMIT:
+            return None
+        return format_schedule(Point(*one) for taken in self._taken for one in taken.tolist())
 
 
 def _drive(
@@ -81,6 +118,7 @@ def _drive(
     scenario: Scenario,
     events: Callable[[np.ndarray], None] | None,
     progress: Callable[[int, int], None] | None,
+    preemptions: Preemptions,
 ) -> int:
     """Call the loop until it is through; returns why it ended."""
     journal, run = machine.journal[0], machine.run[0]
@@ -93,6 +131,7 @@ def _drive(
             if events is not None and journal.recorded:
                 events(machine.event[: int(journal.recorded)].copy())
                 journal.recorded = 0
+            preemptions.take(machine)
             if why == FAULT:
                 raise GuestFault(describe(machine, layout, scenario))
             if why == PROGRESS:

@@ -45,6 +45,10 @@ class Machine(NamedTuple):
     task: np.recarray  # [v]
     rq: np.recarray  # [p]
     tunables: np.recarray  # [1]
+    preemption: np.recarray  # [p]
+    draw: np.recarray  # [1]
+    given: np.recarray  # preemption points that the scenario gives, in the order of pCPU and cycle
+    made: np.recarray  # [buffer] those that had an effect, in the order in which they had it
     # hypervisor
     vcpu: np.recarray  # [v]
     vm: np.recarray  # [j]

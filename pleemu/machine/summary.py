@@ -26,7 +26,15 @@ MASK = (1 << 64) - 1
 
 
 def summarise(
-    machine: Machine, layout: Layout, scenario: Scenario, policy: Policy, *, ended: str, wall_seconds: float
+    machine: Machine,
+    layout: Layout,
+    scenario: Scenario,
+    policy: Policy,
+    *,
+    ended: str,
+    wall_seconds: float,
+    preemptions: int | None,
+    schedule: str | None,
 ) -> Run:
     """Collect what a run found. the loop has closed the open intervals."""
     return Run(
@@ -44,6 +52,8 @@ def summarise(
         boosts=_boosts(machine, scenario),
         vms=_vms(machine, layout, scenario),
         timeline=_timeline(machine, scenario),
+        preemptions=preemptions,
+        schedule=schedule,
     )
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from pleemu.kernel import CFS, EEVDF, Scheduler
+from pleemu.kernel import CFS, CHAOS, EEVDF, Scheduler
 from pleemu.scheduler import records
 
-_MODELS = {CFS: records.CFS, EEVDF: records.EEVDF}
+_MODELS = {CFS: records.CFS, EEVDF: records.EEVDF, CHAOS: records.CHAOS}
 
 
 def tunables_of(scheduler: Scheduler, *, cpus: int, hz: int, features: str = "") -> Any:

@@ -24,6 +24,8 @@ RUN_KEYS = {
     "instructions": "guest instructions executed",
     "wall_seconds": "time that the run took",
     "ended": "why the run stopped",
+    "preemptions": "host.scheduler chaos: points that had an effect; else null",
+    "schedule": "their token, which host.schedule takes; null if they are more than 250,000, or none can be",
     "exits": "count of VM exits by KVM's reason name",
     "exit_times": "per VM and reason: count, timed, total_ns, min_ns, max_ns from kvm_exit to kvm_entry",
     "ple": "PAUSE exits: exits, continuous, longest_run, by_symbol, runs, run_lengths; pauses executed without one, "

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pleemu import catalogue
 from pleemu.hardware import isa
-from pleemu.kernel import SCHEDULERS, factor
+from pleemu.kernel import HOST_SCHEDULERS, factor
 from pleemu.policy import POLICIES
 from pleemu.processor import FIGURES, PROCESSORS, Processor
 from pleemu.report.grid import Column, Grid
@@ -58,8 +58,8 @@ def policies() -> Grid:
 
 def schedulers() -> Grid:
     """Return the models of the host scheduler, side by side: what each has, and what is on."""
-    versions = SCHEDULERS.values()
-    columns = [Column("", left=True, shrinks=True), *(Column(name, left=True) for name in SCHEDULERS)]
+    versions = HOST_SCHEDULERS.values()
+    columns = [Column("", left=True, shrinks=True), *(Column(name, left=True) for name in HOST_SCHEDULERS)]
     grid = Grid(
         "Host schedulers",
         columns,

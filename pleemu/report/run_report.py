@@ -11,6 +11,7 @@ from pleemu.machine.result import ExitStatistics, Run
 from pleemu.observe.events import PAUSE_EXIT_NAMES
 from pleemu.report import units
 from pleemu.report.grid import Column, Grid
+from pleemu.schedule import how_to_replay
 
 _RUNS_SHOWN = 5
 _SYMBOLS_SHOWN = 8
@@ -62,6 +63,17 @@ def header(run: Run) -> Text:
         lines.append(f"{scenario.summary.strip()}\n", "italic")
     lines.append(f"{machine}\n{work}\nended: {run.ended}", "dim")
     return lines
+
+
+def schedule_line(run: Run) -> Text:
+    """Return how to repeat the preemptions of the chaos scheduler, for a line as long as it is."""
+    preemptions, given = run.preemptions or 0, len(run.scenario.points or ())
+    idle = ""
+    if preemptions < given:
+        idle = f"{given - preemptions} of the {given} points given had no effect: their thread did not wait there\n"
+    replay = how_to_replay(run.schedule, preemptions, "--json has the token")
+    what, _, how = replay.partition(": ")
+    return Text.assemble(idle, (f"{what}: ", "dim"), (how, "bold"))
 
 
 def exit_table(run: Run) -> Grid:

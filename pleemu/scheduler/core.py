@@ -6,7 +6,7 @@ operation of `struct sched_class`: that is where a kind of scheduler is chosen, 
 """
 
 from pleemu.jit import compiled
-from pleemu.scheduler import cfs, eevdf
+from pleemu.scheduler import cfs, chaos, eevdf
 from pleemu.scheduler.account import (
     DEQUEUE_SLEEP,
     DEQUEUE_SPECIAL,
@@ -15,7 +15,7 @@ from pleemu.scheduler.account import (
 )
 from pleemu.scheduler.debooster import deboost
 from pleemu.scheduler.mru import list_move
-from pleemu.scheduler.records import CFS, TASK_DEAD, TASK_INTERRUPTIBLE, TASK_RUNNING
+from pleemu.scheduler.records import CFS, CHAOS, TASK_DEAD, TASK_INTERRUPTIBLE, TASK_RUNNING
 
 ESRCH = 3
 
@@ -23,6 +23,9 @@ ESRCH = 3
 @compiled
 def wake_up_new_task(m, q, task, now):
     """A task is born on run queue ``q``, as a child of the task that runs there."""
+    if m.tunables[0].model == CHAOS:
+        chaos.activate(m, q, task)
+        return
     m.task[task].cpu = q
     m.task[task].state = TASK_RUNNING
     task_fork(m, q, task, now)
@@ -38,6 +41,9 @@ def try_to_wake_up(m, q, task, now):
     se = m.task[task]
     if se.state != TASK_INTERRUPTIBLE:
         return False
+    if m.tunables[0].model == CHAOS:
+        chaos.activate(m, q, task)
+        return True
     if se.on_rq == 1:
         q = se.cpu
         if se.sched_delayed == 1:
@@ -71,6 +77,9 @@ def select_task_rq(m, p, task, now):
 @compiled
 def migrate_task(m, q, task, now):
     """Move a queued task that does not run to run queue ``q`` (load balancer)."""
+    if m.tunables[0].model == CHAOS:
+        chaos.migrate(m, q, task)
+        return
     dequeue_task(m, m.task[task].cpu, task, 0, now)
     set_task_cpu(m, q, task)
     enqueue_task(m, q, task, ENQUEUE_MIGRATED, now)
@@ -98,6 +107,8 @@ def wakeup_preempt(m, q, task, fork, now):
 @compiled
 def pick_next_task(m, q, now):
     """__schedule(): the task that ``q`` runs from now on, -1 for idle; a sleeper leaves the queue."""
+    if m.tunables[0].model == CHAOS:
+        return chaos.pick(m, q)
     rq = m.rq[q]
     prev = rq.curr
     if prev >= 0 and m.task[prev].state != TASK_RUNNING:
@@ -119,7 +130,9 @@ def pick_next_task(m, q, now):
 @compiled
 def scheduler_tick(m, q, now):
     """The tick of a CPU; nothing for the idle task."""
-    if m.rq[q].curr >= 0:
+    if m.tunables[0].model == CHAOS:
+        chaos.tick(m, q)
+    elif m.rq[q].curr >= 0:
         task_tick(m, q, now)
 
 
@@ -142,7 +155,11 @@ def yield_to(m, q, task, now):
         return -ESRCH
     if other.curr == task or se.state != TASK_RUNNING:
         return 0
-    if not yield_to_task(m, q, task, now):
+    if m.tunables[0].model == CHAOS:
+        taken = chaos.yield_to_task(m, task)
+    else:
+        taken = yield_to_task(m, q, task, now)
+    if not taken:
         return 0
     if se.cpu != q:
         other.need_resched = 1

@@ -37,6 +37,9 @@ TASK = np.dtype(
         # constant
         ("weight", "i8"),                 # 1024 for nice 0
         ("inverse_weight", "i8"),         # 2^32 / weight, from the kernel's table
+        # chaos: its neighbours in the queue, -1 none
+        ("before", "i8"),
+        ("after", "i8"),
     ],
     align=True,
 )
@@ -58,10 +61,39 @@ RQ = np.dtype(
         ("skip", "i8"),
         ("need_resched", "i8"),  # of the current (or idle) task
         # the debooster of 2025; times of 0 stand for never, as in the patch
-        ("deboosted_at", "i8"),  # yield_deboost_last_time_ns
+        ("deboosted_at", "i8"),     # yield_deboost_last_time_ns
         ("deboost_yielder", "i8"),  # the last pair, and when
         ("deboost_target", "i8"),
         ("deboost_pair_at", "i8"),
+        # chaos
+        ("first", "i8"),         # the queue
+        ("tail", "i8"),
+        ("chosen", "i8"),        # by a preemption point, until the next pick
+    ],
+    align=True,
+)
+
+# A preemption point: from `cycle` on pCPU `pcpu` shall run `thread` instead of what it runs.
+POINT = np.dtype([("cycle", "i8"), ("pcpu", "i8"), ("thread", "i8")], align=True)
+
+# What each pCPU knows of its preemption points.
+PREEMPTION = np.dtype(
+    [
+        ("strike_at", "i8"),  # the next one is due at this cycle, NEVER if there is none or it is yet to be drawn
+        ("stream", "i8"),     # state of its random numbers, never 0
+        ("given", "i8"),      # index of the next one among those given
+        ("given_end", "i8"),  # and behind its last one
+    ],
+    align=True,
+)
+
+# How points are drawn, and how many have been made since Python took them away.
+DRAW = np.dtype(
+    [
+        ("active", "i8"),  # 1: points are drawn, 0: they are given, or there are none
+        ("least", "i8"),   # shortest and longest slice, in cycles
+        ("most", "i8"),
+        ("made", "i8"),
     ],
     align=True,
 )
@@ -116,6 +148,7 @@ MIN_VRUNTIME_AT_BOOT = -(1 << 20)
 # Fields of RQ that name a task.
 _TASKS = (
     "curr", "root", "leftmost", "mru_head", "mru_tail", "next", "last", "skip", "deboost_yielder", "deboost_target",
+    "first", "tail", "chosen",
 )  # fmt: skip
 
 
