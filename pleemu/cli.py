@@ -246,7 +246,7 @@ def boost_latency(
     again and again. Without options: the cases that were also recorded from the
     kernels' own functions. With guests and KVM: pleemu compare boost_latency.
     """
-    from pleemu.experiment.boost_latency import CASES, boost_latencies
+    from pleemu.conform.boost_latency import CASES, boost_latencies
     from pleemu.report.boost_latency_report import boost_latency_json, boost_latency_report
     from pleemu.report.progress import progress_bar
 

@@ -207,8 +207,6 @@ class Host:
             raise FieldError(
                 "schedule", f"is for host.scheduler 'chaos', but it is {self.scheduler!r}; leave one of them out"
             )
-
-    def __attrs_post_init__(self) -> None:
         try:
             HOST_SCHEDULERS[self.scheduler].with_features(self.features)
         except ScenarioError as error:

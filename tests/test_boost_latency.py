@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pleemu.__main__ import main
 from pleemu.catalogue import find
-from pleemu.experiment.boost_latency import CASES, RECORDED, boost_latencies, boost_latency
+from pleemu.conform.boost_latency import CASES, RECORDED, boost_latencies, boost_latency
 from pleemu.experiment.compare import cases_of, compare
 from pleemu.kernel import SCHEDULERS
 

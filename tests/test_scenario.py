@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from made_runs import scenario_of, scenarios
 
 from pleemu.errors import ScenarioError
-from pleemu.overrides import Overrides, parse_time_ms, parse_settings, split_dotted
+from pleemu.overrides import Overrides, parse_settings, parse_time_ms, split_dotted
 from pleemu.scenario import Cost, Hardware, Kvm, Scenario, from_dict, load, set_field, set_fields
 from pleemu.structure import paths
 

@@ -131,7 +131,7 @@ class Machine:
         values = SCHEDULERS[scheduler].tunables(cpus=online_cpus, hz=hz)
         params = _PARAMS[SCHEDULERS[scheduler].model]
         given = {name: values[_TUNABLES.get(name, name)] for name in attrs.fields_dict(params)}
-        return cls(scheduler, Scenario(0, "", cpus, 0, nice, params(**given), [], []))
+        return cls(scheduler, Scenario(0, "", cpus, Word(0), nice, params(**given), [], []))
 
     def apply(self, op: list[Any]) -> int:
         """Apply one operation; return its result as the recording has it."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import attrs
 from rich.text import Text
 
-from pleemu.experiment.boost_latency import PATIENCE_NS, BoostLatency
+from pleemu.conform.boost_latency import PATIENCE_NS, BoostLatency
 from pleemu.kernel import SCHEDULERS
 from pleemu.report import units
 from pleemu.report.grid import Column, Grid
