@@ -19,12 +19,23 @@ from pleemu.hardware.msr import STAR_SELECTORS
 from pleemu.hardware.protection import INSIDE, NO_INSTRUCTION
 from pleemu.hardware.records import BUFFER_LIMIT, CLOCK, CPU, FAULT, IDLE, LINE, NEVER, PCPU, SPACE, STORE, TIMING
 from pleemu.hypervisor.records import COST, KVM, RESUME_ENTER, VCPU, VM
+from pleemu.machine.placing import balance_of, balancer_of, domains_of, placement_of, sets_of
 from pleemu.machine.state import BIRTH, RUN, Machine
 from pleemu.observe.events import EVENT, EXIT_REASON_LIMIT
 from pleemu.observe.journal import SEED
-from pleemu.observe.records import BOOST, BOOST_CLASSES, EXITS, JOURNAL, LENGTH_BINS, PAUSE_RUN, RUN_GAP_NS
+from pleemu.observe.records import (
+    BOOST,
+    BOOST_CLASSES,
+    EXITS,
+    JOURNAL,
+    LENGTH_BINS,
+    MIGRATIONS,
+    PAUSE_RUN,
+    RUN_GAP_NS,
+)
 from pleemu.policy import Policy
 from pleemu.scenario import Program, Scenario, Vm
+from pleemu.scheduler.domains import LB_ENV, SG_LB_STATS
 from pleemu.scheduler.records import MIN_VRUNTIME_AT_BOOT, RQ, TASK, TASK_INTERRUPTIBLE, TUNABLES
 from pleemu.scheduler.weights import INVERSE_WEIGHTS, WEIGHTS
 
@@ -84,6 +95,13 @@ def build(
         rq=records(pcpus, RQ),
         tree=np.full((pcpus, vcpus), -1, np.int64),
         tunables=_tunables(scenario, policy),
+        allowed=sets_of(scenario.allowed_pcpus(), pcpus),
+        placement=placement_of(scenario),
+        balance=balance_of(scenario),
+        balancer=balancer_of(scenario, cycles_of(scenario, scenario.cost.ipi_ns)),
+        sd=domains_of(scenario),
+        sg=records(3, SG_LB_STATS),
+        lb_env=records(1, LB_ENV),
         vcpu=records(vcpus, VCPU),
         vm=records(len(scenario.vm), VM),
         kvm=_kvm(scenario, policy),
@@ -97,6 +115,7 @@ def build(
         run_lengths=np.zeros(LENGTH_BINS, np.int64),
         continuous=np.zeros(1, np.int64),
         boost=np.zeros((len(scenario.vm), len(BOOST_CLASSES)), BOOST).view(np.recarray),
+        migrations=np.zeros((len(scenario.vm), len(MIGRATIONS)), np.int64),
         pause_columns=np.zeros((vcpus, COLUMNS), np.int64),
         running_columns=np.zeros((vcpus, COLUMNS), np.int64),
         births=_births(scenario, layout),
@@ -117,6 +136,7 @@ def build(
     machine.run.progress = NEVER
     for number, vm in enumerate(scenario.vm):
         _vm(machine, scenario, policy, layout, number, vm)
+    machine.task.cpu = [allowed[0] for allowed in scenario.allowed_pcpus()]
     return machine, layout
 
 
@@ -323,7 +343,6 @@ def _vm(machine: Machine, scenario: Scenario, policy: Policy, layout: Layout, nu
         vcpu.vm = number
         vcpu.id = index
         vcpu.exited_at = -1
-        task.cpu = vm.pcpu_of(index, scenario.hardware.pcpus)
         task.weight = WEIGHTS[20]
         task.inverse_weight = INVERSE_WEIGHTS[20]
         task.state = TASK_INTERRUPTIBLE

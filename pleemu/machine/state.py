@@ -46,6 +46,13 @@ class Machine(NamedTuple):
     rq: np.recarray  # [p]
     tree: np.ndarray  # [p, tasks]
     tunables: np.recarray  # [1]
+    allowed: np.ndarray  # [v, word] set of pCPUs that the task may run on
+    placement: np.recarray  # [v, then p: the idle task]
+    balance: np.recarray  # [p]
+    balancer: np.recarray  # [1]
+    sd: np.recarray  # [p, level] scheduling domains, from the lowest on
+    sg: np.recarray  # [3] groups that a balancing pass compares
+    lb_env: np.recarray  # [1]
     # hypervisor
     vcpu: np.recarray  # [v]
     vm: np.recarray  # [j]
@@ -61,6 +68,7 @@ class Machine(NamedTuple):
     run_lengths: np.ndarray  # number of runs, by powers of two
     continuous: np.ndarray  # [1] exits that belong to a run of two or more
     boost: np.recarray  # [j, class]
+    migrations: np.ndarray  # [j, cause]
     pause_columns: np.ndarray  # [v, column]
     running_columns: np.ndarray  # [v, column]
     # the run

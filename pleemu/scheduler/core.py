@@ -5,6 +5,7 @@ Functions here decide; who is really switched to, and when, is the machine's bus
 
 from pleemu.jit import compiled
 from pleemu.scheduler import cfs
+from pleemu.scheduler.placement import end_idle, select_task_rq
 from pleemu.scheduler.records import TASK_RUNNING
 
 ESRCH = 3
@@ -44,15 +45,12 @@ def try_to_wake_up(m, q, task, now):
 @compiled
 def wake_up_process(m, p, task, now):
     """CPU ``p`` wakes a sleeping task; returns the run queue that it has been put on."""
-    q = select_task_rq(m, p, task, now)
+    q = m.task[task].cpu
+    if m.task[task].on_rq == 0:  # one whose dequeue was delayed is queued there still
+        q = select_task_rq(m, p, task, now)
     try_to_wake_up(m, q, task, now)
+    end_idle(m, q, now)
     return q
-
-
-@compiled
-def select_task_rq(m, p, task, now):
-    """Where a task that CPU ``p`` wakes shall run: where it slept."""
-    return m.task[task].cpu
 
 
 @compiled
