@@ -5,6 +5,8 @@
     "none"            anywhere: the host's scheduler places and moves them
     "0-3,6"           all vCPUs on these pCPUs, as in the kernel's lists of CPUs
     [0, 0, "2-3"]     each vCPU on its own pCPU or pCPUs
+
+A vCPU that may run on one pCPU alone never moves.
 """
 
 from __future__ import annotations

@@ -169,5 +169,5 @@ def commands(draw: st.DrawFn, policies: tuple[str, ...] = tuple(one.name for one
         fields.pop("kvm.ipiv", None)
     for vm in range(vms):
         places = draw(st.just(None) | st.lists(st.integers(0, pcpus - 1), min_size=vcpus, max_size=vcpus))
-        fields[f"vm.{vm}.pinning"] = "round-robin" if places is None else ",".join(map(str, places))
+        fields[f"vm.{vm}.pinning"] = "vcpu-to-pcpu" if places is None else ",".join(map(str, places))
     return Command(subject, changes, fields)

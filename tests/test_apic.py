@@ -30,7 +30,7 @@ is_destination_alone = callable_alone(is_destination)
 send_alone = callable_alone(icr_module.apic_send_ipi)
 virtualise_alone = callable_alone(ipi_virtualisation.virtualise_ipi)
 
-Pieces = namedtuple("Pieces", "pcpu cpu clock fault task rq tree tunables vcpu vm kvm cost journal event")
+Pieces = namedtuple("Pieces", "pcpu cpu clock fault task rq tunables vcpu vm kvm cost journal event")
 MASK = 2**64 - 1
 IPI, EACH, POSTED = 700, 50, 900
 
@@ -49,7 +49,6 @@ def machine(vcpus, *, first=0):
         fault=records(1, FAULT),
         task=records(count, TASK),
         rq=records(count, RQ),
-        tree=np.full((count, count), -1, np.int64),
         tunables=records(1, TUNABLES),
         vcpu=records(count, VCPU),
         vm=records(2, VM),

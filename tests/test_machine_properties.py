@@ -236,7 +236,7 @@ def test_the_machines_of_these_properties_do_something() -> None:
     for subject, vcpus in (("ticket_lock", 4), ("overboost", 5), (str(GUESTS / "ping_pong.S"), 3)):
         for policy in ("vanilla", "strict-boost+debooster"):
             fields = {"host.hz": "1000", "host.online_cpus": "1", "hardware.tsc_khz": "100000"}
-            fields |= {"vm.pinning": "round-robin", "vm.memory_kib": "256"}
+            fields |= {"vm.pinning": "vcpu-to-pcpu", "vm.memory_kib": "256"}
             changes = {"policy": policy, "duration": "100ms", "vms": 2, "vcpus": vcpus, "pcpus": 2}
             observed = observe(Command(subject, changes, fields))
             seen["taken"] += check_mutual_exclusion(observed)

@@ -17,16 +17,18 @@ from pleemu.hypervisor.records import COST, KVM, VCPU, VM
 from pleemu.jit import callable_alone
 from pleemu.observe.events import EVENT
 from pleemu.observe.records import BOOST, JOURNAL
-from pleemu.scheduler import core
-from pleemu.scheduler.records import RQ, TASK, TASK_DEAD, TASK_INTERRUPTIBLE, TASK_RUNNING, TUNABLES
+from pleemu.scheduler import core, mru, tree
+from pleemu.scheduler.records import RQ, TASK, TASK_DEAD, TASK_INTERRUPTIBLE, TASK_RUNNING, TUNABLES, sched_init
 
 spin_alone = callable_alone(on_spin.kvm_vcpu_on_spin)
 end_alone = callable_alone(on_spin.end_spin)
 mark_alone = callable_alone(strict_boost.mark_ipi_receiver)
 yield_to_alone = callable_alone(core.yield_to)
 pick_alone = callable_alone(core.pick_next_task)
+insert_alone = callable_alone(tree.insert)
+list_add_alone = callable_alone(mru.list_add)
 
-Pieces = namedtuple("Pieces", "pcpu cpu clock task rq tree tunables vcpu vm kvm cost journal event boost")
+Pieces = namedtuple("Pieces", "pcpu cpu clock task rq tunables vcpu vm kvm cost journal event boost")
 
 RUNNING, QUEUED, ASLEEP, DEAD = "running", "queued", "asleep", "dead"
 MS = 1_000_000
@@ -45,7 +47,6 @@ def machine(threads, pcpus, *, first=0):
         clock=records(1, CLOCK),
         task=records(tasks, TASK),
         rq=records(pcpus, RQ),
-        tree=np.full((pcpus, tasks), -1, np.int64),
         tunables=records(1, TUNABLES),
         vcpu=records(tasks, VCPU),
         vm=records(2, VM),
@@ -60,7 +61,7 @@ def machine(threads, pcpus, *, first=0):
     m.pcpu.interrupt_at = m.pcpu.cycle = NEVER
     m.tunables.latency, m.tunables.min_granularity, m.tunables.nr_latency = 24 * MS, 3 * MS, 8
     m.tunables.wakeup_granularity = 4 * MS
-    m.rq.curr = m.rq.next = m.rq.last = m.rq.skip = -1
+    sched_init(m.rq)
     m.task.weight, m.task.inverse_weight = 1024, 4194304
     m.vm[0] = (0, first, 0, 0)
     m.vm[1] = (first, tasks - first, 0, 0)
@@ -74,14 +75,14 @@ def machine(threads, pcpus, *, first=0):
             task.on_rq = 1
             rq.nr_running += 1
             rq.load += 1024
+            list_add_alone(m, pcpu, number)
         if life == RUNNING:
             assert rq.curr < 0
             rq.curr = number
     for pcpu in range(pcpus):
         queued = [k for k, (where, life, _) in enumerate(threads) if where == pcpu and life == QUEUED]
-        queued.sort(key=lambda k: threads[k][2])
-        m.tree[pcpu, : len(queued)] = queued
-        m.rq[pcpu].queued = len(queued)
+        for k in queued:
+            insert_alone(m, pcpu, k)
     return m
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pleemu.conform.cfs import replay
+from pleemu.conform.scheduler import replay
 
 VECTORS = Path(__file__).parent / "vectors" / "cfs-5.6.json.gz"
 SCENARIOS = json.loads(gzip.decompress(VECTORS.read_bytes()))["scenarios"]

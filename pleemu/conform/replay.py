@@ -16,7 +16,7 @@ from pleemu.conform.vectors import ConformError, Difference, Format
 from pleemu.errors import PleemuError
 
 # Format -> the module that replays it; imported when it is needed, as each loads compiled code.
-FORMATS = {"pleemu-ple-1": "ple", "pleemu-x86-1": "x86", "pleemu-cfs-5.6-1": "cfs"}
+FORMATS = {"pleemu-ple-1": "ple", "pleemu-x86-1": "x86", "pleemu-cfs-5.6-1": "scheduler"}
 
 _GZIP = b"\x1f\x8b"
 _SHOWN = 40  # characters of what is in the wrong place

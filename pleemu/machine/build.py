@@ -36,7 +36,7 @@ from pleemu.observe.records import (
 from pleemu.policy import Policy
 from pleemu.scenario import Program, Scenario, Vm
 from pleemu.scheduler.domains import LB_ENV, SG_LB_STATS
-from pleemu.scheduler.records import MIN_VRUNTIME_AT_BOOT, RQ, TASK, TASK_INTERRUPTIBLE, TUNABLES
+from pleemu.scheduler.records import RQ, TASK, TASK_INTERRUPTIBLE, TUNABLES, sched_init
 from pleemu.scheduler.weights import INVERSE_WEIGHTS, WEIGHTS
 
 PAGE = 4096
@@ -93,7 +93,6 @@ def build(
         fault=records(1, FAULT),
         task=records(vcpus, TASK),
         rq=records(pcpus, RQ),
-        tree=np.full((pcpus, vcpus), -1, np.int64),
         tunables=_tunables(scenario, policy),
         allowed=sets_of(scenario.allowed_pcpus(), pcpus),
         placement=placement_of(scenario),
@@ -121,6 +120,7 @@ def build(
         births=_births(scenario, layout),
         run=records(1, RUN),
     )
+    sched_init(machine.rq)
     khz = scenario.hardware.core_rate_khz
     machine.clock.core_khz = khz
     machine.clock.tsc_khz = scenario.hardware.tsc_rate_khz
@@ -264,6 +264,7 @@ def _tunables(scenario: Scenario, policy: Policy) -> Any:
     tunables.min_granularity = 750_000 * factor
     tunables.wakeup_granularity = 1_000_000 * factor
     tunables.nr_latency = 8
+    tunables.cache_hot_buddy = True
     tunables.debooster = policy.debooster
     return tunables
 
@@ -346,8 +347,6 @@ def _vm(machine: Machine, scenario: Scenario, policy: Policy, layout: Layout, nu
         task.weight = WEIGHTS[20]
         task.inverse_weight = INVERSE_WEIGHTS[20]
         task.state = TASK_INTERRUPTIBLE
-    machine.rq.curr = machine.rq.next = machine.rq.last = machine.rq.skip = -1
-    machine.rq.min_vruntime = MIN_VRUNTIME_AT_BOOT
 
 
 def _write_word(machine: Machine, number: int, address: int, value: int) -> None:

@@ -44,7 +44,6 @@ class Machine(NamedTuple):
     # scheduler
     task: np.recarray  # [v]
     rq: np.recarray  # [p]
-    tree: np.ndarray  # [p, tasks]
     tunables: np.recarray  # [1]
     allowed: np.ndarray  # [v, word] set of pCPUs that the task may run on
     placement: np.recarray  # [v, then p: the idle task]

@@ -5,7 +5,8 @@ numbers too, -1 is NULL, and ``now`` is rq->clock_task in nanoseconds.
 """
 
 from pleemu.jit import compiled
-from pleemu.scheduler.runqueue import insert, leftmost, position_of, remove
+from pleemu.scheduler.mru import list_add, list_del
+from pleemu.scheduler.tree import insert, remove, successor
 from pleemu.scheduler.weights import calc_delta_fair, inverse_of, scale
 
 
@@ -29,7 +30,7 @@ def update_curr(m, q, now):
 def update_min_vruntime(m, q):
     """Follow the smallest vruntime of the queue, never back."""
     rq = m.rq[q]
-    left = leftmost(m, q)
+    left = m.rq[q].leftmost
     has_curr = rq.curr >= 0 and m.task[rq.curr].on_rq == 1
     if has_curr:
         smallest = m.task[rq.curr].vruntime
@@ -75,6 +76,7 @@ def enqueue_entity(m, q, task, wakeup, migrated, now):
         se.vruntime += rq.min_vruntime
     rq.load += se.weight
     rq.nr_running += 1
+    list_add(m, q, task)
     if wakeup:
         place_entity(m, q, task, False)
     insert(m, q, task)
@@ -93,6 +95,7 @@ def dequeue_entity(m, q, task, sleep, now):
     se.on_rq = 0
     rq.load -= se.weight
     rq.nr_running -= 1
+    list_del(m, q, task)
     if not sleep:
         se.vruntime -= rq.min_vruntime
     update_min_vruntime(m, q)
@@ -129,16 +132,15 @@ def wakeup_preempt_entity(m, curr, task):
 def pick_next_entity(m, q, curr):
     """Choose who runs: leftmost, unless it is to be skipped, then last, then next, if not too unfair to it."""
     rq = m.rq[q]
-    left = leftmost(m, q)
+    left = m.rq[q].leftmost
     if left < 0 or (curr >= 0 and m.task[curr].vruntime < m.task[left].vruntime):
         left = curr
     chosen = left
     if rq.skip >= 0 and rq.skip == chosen:
         if chosen == curr:
-            second = leftmost(m, q)
+            second = m.rq[q].leftmost
         else:
-            position = position_of(m, q, chosen) + 1
-            second = m.tree[q, position] if position < rq.queued else -1
+            second = successor(m, chosen)
             if second < 0 or (curr >= 0 and m.task[curr].vruntime < m.task[second].vruntime):
                 second = curr
         if second >= 0 and wakeup_preempt_entity(m, second, left) < 1:
@@ -188,7 +190,7 @@ def task_tick_fair(m, q, now):
     if ran < m.tunables[0].min_granularity:
         return
     # Virtual time against wall time, as the kernel has it.
-    if curr.vruntime - m.task[leftmost(m, q)].vruntime > ideal:
+    if curr.vruntime - m.task[m.rq[q].leftmost].vruntime > ideal:
         rq.need_resched = 1
 
 

@@ -5,6 +5,7 @@ Functions here decide; who is really switched to, and when, is the machine's bus
 
 from pleemu.jit import compiled
 from pleemu.scheduler import cfs
+from pleemu.scheduler.mru import list_move
 from pleemu.scheduler.placement import end_idle, select_task_rq
 from pleemu.scheduler.records import TASK_RUNNING
 
@@ -84,6 +85,7 @@ def pick_next_task(m, q, now):
         if prev >= 0:
             cfs.put_prev_entity(m, q, prev, now)
         cfs.set_next_entity(m, q, chosen, now)
+    list_move(m, q, chosen)
     # If the running task is picked again nothing is set anew: its slice goes on.
     rq.need_resched = 0
     return chosen

@@ -15,6 +15,7 @@ from pleemu.observe.journal import record
 from pleemu.scheduler import core
 from pleemu.scheduler.busiest import CPU_NEWLY_IDLE, CPU_NOT_IDLE, MIGRATE_LOAD, MIGRATE_UTIL
 from pleemu.scheduler.domains import CAPACITY, SYSCTL_SCHED_MIGRATION_COST, is_allowed
+from pleemu.scheduler.mru import list_move
 from pleemu.scheduler.records import TASK_RUNNING
 
 SCHED_NR_MIGRATE = 32
@@ -42,7 +43,8 @@ def task_hot(m, task):
     """It ran a moment ago, or it is a buddy and the destination has others to run."""
     env = m.lb_env[0]
     src = m.rq[env.src_cpu]
-    if m.rq[env.dst_cpu].nr_running > 0 and (src.next == task or src.last == task):
+    buddy = m.tunables[0].cache_hot_buddy == 1 and (src.next == task or src.last == task)
+    if buddy and m.rq[env.dst_cpu].nr_running > 0:
         return True
     return env.now - m.task[task].exec_start < SYSCTL_SCHED_MIGRATION_COST
 
@@ -65,7 +67,7 @@ def detach_tasks(m):
             if env.idle == CPU_NEWLY_IDLE or env.imbalance <= 0:
                 break
         else:
-            core.mru_to_head(m, env.src_cpu, task)
+            list_move(m, env.src_cpu, task)
     return moved
 
 

@@ -20,17 +20,17 @@ SYSCTL_SCHED_MIGRATION_COST = 500_000  # ns
 SCHED_DOMAIN = np.dtype(
     [
         # constant
-        ("first", "i8"),           # span: CPUs first .. end-1
+        ("first", "i8"),  # span: CPUs first .. end-1
         ("end", "i8"),
-        ("group_size", "i8"),      # CPUs in a group, fewer in the last one
+        ("group_size", "i8"),  # CPUs in a group, fewer in the last one
         ("imbalance_pct", "i8"),
         ("cache_nice_tries", "i8"),
         ("prefer_sibling", "i8"),  # SD_PREFER_SIBLING of the level below
-        ("min_interval", "i8"),    # ms
-        ("max_interval", "i8"),    # ms
+        ("min_interval", "i8"),  # ms
+        ("max_interval", "i8"),  # ms
         # balancing
         ("balance_interval", "i8"),  # ms
-        ("last_balance", "i8"),      # jiffies
+        ("last_balance", "i8"),  # jiffies
         ("nr_balance_failed", "i8"),
     ],
     align=True,
@@ -43,13 +43,13 @@ BALANCE = np.dtype(
         ("llc_first", "i8"),
         ("llc_end", "i8"),
         # balancing
-        ("next_balance", "i8"),    # jiffies
-        ("idle_stamp", "i8"),      # ns at which it became idle, -1: it did not, or the average has it already
-        ("avg_idle", "i8"),        # ns
-        ("nohz_kick", "i8"),       # 1: it shall balance for all idle CPUs
+        ("next_balance", "i8"),  # jiffies
+        ("idle_stamp", "i8"),  # ns at which it became idle, -1: it did not, or the average has it already
+        ("avg_idle", "i8"),  # ns
+        ("nohz_kick", "i8"),  # 1: it shall balance for all idle CPUs
         ("active_balance", "i8"),  # 1: the running task is to be pushed to push_cpu
         ("push_cpu", "i8"),
-        ("considered", "i8"),      # 1: in lb_env.cpus of the pass in progress
+        ("considered", "i8"),  # 1: in lb_env.cpus of the pass in progress
     ],
     align=True,
 )
@@ -60,8 +60,8 @@ BALANCER = np.dtype(
         # constant
         ("hz", "i8"),
         ("max_interval", "i8"),  # max_load_balance_interval, jiffies
-        ("floating", "i8"),      # tasks that may run on several CPUs; 0: there is nothing to balance
-        ("ipi", "i8"),           # flight of a reschedule IPI, core cycles
+        ("floating", "i8"),  # tasks that may run on several CPUs; 0: there is nothing to balance
+        ("ipi", "i8"),  # flight of a reschedule IPI, core cycles
         # nohz
         ("next_balance", "i8"),  # jiffies
     ],
@@ -71,17 +71,17 @@ BALANCER = np.dtype(
 # struct lb_env: one pass of load_balance.
 LB_ENV = np.dtype(
     [
-        ("cycle", "i8"),           # when it happens
-        ("now", "i8"),             # the same in ns
-        ("this_cpu", "i8"),        # that executes it
-        ("dst_cpu", "i8"),         # for which it does
+        ("cycle", "i8"),  # when it happens
+        ("now", "i8"),  # the same in ns
+        ("this_cpu", "i8"),  # that executes it
+        ("dst_cpu", "i8"),  # for which it does
         ("src_cpu", "i8"),
         ("level", "i8"),
-        ("idle", "i8"),            # CPU_IDLE, CPU_NOT_IDLE or CPU_NEWLY_IDLE
+        ("idle", "i8"),  # CPU_IDLE, CPU_NOT_IDLE or CPU_NEWLY_IDLE
         ("migration_type", "i8"),
-        ("imbalance", "i8"),       # what is still to be moved, in the unit of migration_type
-        ("all_pinned", "i8"),      # LBF_ALL_PINNED: no task seen so far may run on dst_cpu
-        ("cause", "i8"),           # of the migrations, for the journal
+        ("imbalance", "i8"),  # what is still to be moved, in the unit of migration_type
+        ("all_pinned", "i8"),  # LBF_ALL_PINNED: no task seen so far may run on dst_cpu
+        ("cause", "i8"),  # of the migrations, for the journal
     ],
     align=True,
 )
@@ -109,8 +109,8 @@ PLACEMENT = np.dtype(
     [
         ("nr_cpus_allowed", "i8"),
         ("recent_used_cpu", "i8"),
-        ("last_wakee", "i8"),           # -1 none
-        ("wakee_flips", "i8"),          # how often it woke another than the time before; halved each second
+        ("last_wakee", "i8"),  # -1 none
+        ("wakee_flips", "i8"),  # how often it woke another than the time before; halved each second
         ("wakee_flip_decay_ts", "i8"),  # ns
     ],
     align=True,

@@ -12,12 +12,12 @@ from pleemu.conform.vectors import ConformError, Difference, Format, Results, Wo
 from pleemu.jit import callable_once
 from pleemu.scheduler import cfs, core
 from pleemu.scheduler.records import (
-    MIN_VRUNTIME_AT_BOOT,
     RQ,
     TASK,
     TASK_INTERRUPTIBLE,
     TASK_RUNNING,
     TUNABLES,
+    sched_init,
 )
 from pleemu.scheduler.weights import INVERSE_WEIGHTS, WEIGHTS
 
@@ -68,7 +68,6 @@ class Host(NamedTuple):
 
     task: Any
     rq: Any
-    tree: Any
     tunables: Any
 
 
@@ -80,7 +79,6 @@ class Machine:
         self.host = Host(
             np.zeros(tasks, TASK).view(np.recarray),
             np.zeros(cpus, RQ).view(np.recarray),
-            np.zeros((cpus, tasks), np.int64),
             np.zeros(1, TUNABLES).view(np.recarray),
         )
         self.born = [False] * tasks
@@ -89,8 +87,7 @@ class Machine:
         task.cpu = -1
         task.weight = [WEIGHTS[nice + 20] for nice in scenario.nice]
         task.inverse_weight = [INVERSE_WEIGHTS[nice + 20] for nice in scenario.nice]
-        rq.curr = rq.next = rq.last = rq.skip = -1
-        rq.min_vruntime = MIN_VRUNTIME_AT_BOOT
+        sched_init(rq)
         tunables.latency = scenario.params.latency
         tunables.min_granularity = scenario.params.min_gran
         tunables.wakeup_granularity = scenario.params.wakeup_gran
@@ -153,7 +150,7 @@ class Machine:
         return 0
 
     def state(self, result: int) -> dict[str, Any]:
-        """The complete state, in the keys of the recording (but `mru`, which only a load balancer reads)."""
+        """The complete state, in the keys of the recording."""
         task, rq = self.host.task, self.host.rq
         cpus = [
             {
@@ -165,9 +162,10 @@ class Machine:
                 "last": int(r.last),
                 "skip": int(r.skip),
                 "load": int(r.load) << 10,
-                "tree": [int(k) for k in self.host.tree[c, : r.queued]],
+                "tree": in_order(task, r.root),
+                "mru": along(task, r.mru_head),
             }
-            for c, r in enumerate(rq)
+            for r in rq
         ]
         return {
             "r": result,
@@ -187,6 +185,23 @@ class Machine:
         if self.host.task.state[t] == TASK_INTERRUPTIBLE:
             return 3
         return 1 if self.host.rq.curr[self.host.task.cpu[t]] == t else 2
+
+
+def in_order(task: Any, root: int) -> list[int]:
+    """Return the tasks of a tree, first to last."""
+    if root < 0:
+        return []
+    left, right = task.child[root]
+    return [*in_order(task, left), int(root), *in_order(task, right)]
+
+
+def along(task: Any, head: int) -> list[int]:
+    """Return the tasks of rq->cfs_tasks from its head on."""
+    tasks = []
+    while head >= 0:
+        tasks.append(int(head))
+        head = task.mru_next[head]
+    return tasks
 
 
 def replay(data: Mapping[str, Any]) -> Results:
