@@ -63,6 +63,15 @@ class BoostStatistics:
 
 
 @frozen(kw_only=True)
+class MigrationStatistics:
+    """How often a thread of one VM was taken to another pCPU, for one cause."""
+
+    vm: str
+    cause: str  # wake-up | new idle | idle | busy | active
+    count: int
+
+
+@frozen(kw_only=True)
 class VmResult:
     """One VM's part of the host and what it did with it."""
 
@@ -103,6 +112,7 @@ class Run:
     boosts: tuple[BoostStatistics, ...]
     vms: tuple[VmResult, ...]
     timeline: Timeline = field(repr=False)
+    migrations: tuple[MigrationStatistics, ...] = ()
 
     def exits_by_reason(self) -> dict[str, int]:
         """Count of exits by KVM's reason name, most frequent first."""

@@ -10,7 +10,7 @@ the destination, but on another CPU of its group, is not moved there instead.
 
 from pleemu.hardware.interrupts import send_host_interrupt
 from pleemu.jit import compiled
-from pleemu.observe.events import SCHED_MIGRATE
+from pleemu.observe.events import CAUSE_SHIFT, SCHED_MIGRATE
 from pleemu.observe.journal import record
 from pleemu.scheduler import core
 from pleemu.scheduler.busiest import CPU_NEWLY_IDLE, CPU_NOT_IDLE, MIGRATE_LOAD, MIGRATE_UTIL
@@ -106,5 +106,5 @@ def migrated(m, task):
     env = m.lb_env[0]
     this_cpu = env.this_cpu
     curr = m.pcpu[this_cpu].vcpu
-    record(m, env.cycle, SCHED_MIGRATE, this_cpu, curr, task, env.src_cpu, env.dst_cpu | env.cause << 16)
+    record(m, env.cycle, SCHED_MIGRATE, this_cpu, curr, task, env.src_cpu, env.dst_cpu | env.cause << CAUSE_SHIFT)
     m.migrations[m.vcpu[task].vm, env.cause] += 1
