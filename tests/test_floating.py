@@ -1,0 +1,204 @@
+"""vCPUs that no pinning holds: where the scheduler has them run, as the events of whole machines tell it."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+
+import pytest
+from attrs import define, field
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_machines import GUESTS, Command, Observed, observe, programs_of
+
+from pleemu.machine.run import simulate
+from pleemu.observe.events import (
+    PCPU_MASK,
+    SCHED_MIGRATE,
+    SCHED_SWITCH,
+    SCHED_WAKEUP,
+    STATE_DEAD,
+    STATE_SLEEPING,
+)
+
+BURSTS, PING_PONG = str(GUESTS / "bursts.S"), str(GUESTS / "ping_pong.S")
+
+
+@define
+class Queues:
+    """Which threads are on the run queue of each pCPU, as events tell it."""
+
+    pcpus: int
+    on: dict[int, int] = field(factory=dict)  # thread -> pCPU, if it is runnable
+    current: dict[int, int] = field(factory=lambda: defaultdict(lambda: -1))
+
+    def length(self, pcpu: int) -> int:
+        return sum(place == pcpu for place in self.on.values())
+
+    def lengths(self) -> list[int]:
+        counted = Counter(self.on.values())
+        return [counted[pcpu] for pcpu in range(self.pcpus)]
+
+    def apply(self, kind: int, pcpu: int, a: int, b: int, c: int) -> None:
+        """Follow an event; it must be possible."""
+        if kind == SCHED_SWITCH:
+            assert self.current[pcpu] == a
+            if c in (STATE_SLEEPING, STATE_DEAD):
+                assert self.on.pop(a) == pcpu
+            if b >= 0:
+                assert self.on[b] == pcpu
+            assert b < 0 or b not in self.current.values(), f"vCPU {b} is on two pCPUs"
+            self.current[pcpu] = b
+        elif kind == SCHED_WAKEUP:
+            assert a not in self.on
+            self.on[a] = b
+        elif kind == SCHED_MIGRATE and a in self.on:
+            assert self.on[a] == b
+            assert a not in self.current.values(), f"vCPU {a} is moved while it runs"
+            self.on[a] = c & PCPU_MASK
+
+
+def followed(observed: Observed) -> Iterator[tuple[int, Queues]]:
+    """The queues from cycle 0 on, and after each event that changes them."""
+    scenario = observed.run.scenario
+    events = observed.of_kind(SCHED_SWITCH, SCHED_WAKEUP, SCHED_MIGRATE).tolist()
+    queues = Queues(scenario.hardware.pcpus)
+    for _, kind, pcpu, _, a, b, _ in events:  # where each thread began: at cycle 0, and no event tells it
+        if kind == SCHED_SWITCH and b >= 0:
+            queues.on.setdefault(b, pcpu)
+        elif kind == SCHED_MIGRATE:
+            queues.on.setdefault(a, b)
+    yield 0, queues
+    for cycle, kind, pcpu, _, a, b, c in events:
+        queues.apply(kind, pcpu, a, b, c)
+        yield cycle, queues
+
+
+def longest_ns(observed: Observed) -> Counter[tuple[str, int, int]]:
+    """For each pair of an idle pCPU and one with a waiting thread: the longest time without a break, in ns.
+
+    Within a last-level cache that is all. From one cache to the next the idle one must be the first of
+    its cache, who balances for it, and nobody may be idle who is nearer to the waiting thread.
+    """
+    scenario = observed.run.scenario
+    pcpus = scenario.hardware.pcpus
+    size = min(scenario.hardware.costs().llc_pcpus or pcpus, pcpus)
+    since: dict[tuple[str, int, int], int] = {}
+    longest: Counter[tuple[str, int, int]] = Counter()
+
+    def until(cycle: int, pairs: set[tuple[str, int, int]]) -> None:
+        for pair in since.keys() - pairs:
+            longest[pair] = max(longest[pair], cycle - since.pop(pair))
+        for pair in pairs - since.keys():
+            since[pair] = cycle
+
+    for cycle, queues in followed(observed):
+        lengths = queues.lengths()
+        idle = [pcpu for pcpu, length in enumerate(lengths) if length == 0]
+        first = {pcpu // size: pcpu for pcpu in reversed(idle)}
+        pairs = set()
+        for crowded, length in enumerate(lengths):
+            if length < 2:
+                continue
+            near = crowded // size
+            pairs |= {("near", pcpu, crowded) for pcpu in idle if pcpu // size == near}
+            if near not in first:
+                pairs |= {("far", pcpu, crowded) for pcpu in first.values()}
+        until(cycle, pairs)
+    until(observed.run.cycles, set())
+    khz = scenario.hardware.core_rate_khz
+    return Counter({pair: cycles * 10**6 // khz for pair, cycles in longest.items()})
+
+
+def bound_ns(observed: Observed, kind: str) -> int:
+    """How long an idle pCPU may leave a thread waiting.
+
+    A domain of w pCPUs is balanced for an idle one after 2w ms at most. The tick of the crowded pCPU has
+    that done when the earliest of the idle pCPUs is due, and may find this one not yet due: twice the
+    time, and a tick each. Of three passes two can fail, since the waiting threads are hot.
+    """
+    scenario = observed.run.scenario
+    pcpus, hz = scenario.hardware.pcpus, scenario.host.hz
+    size = min(scenario.hardware.costs().llc_pcpus or pcpus, pcpus)
+    weight = size if kind == "near" else pcpus
+    ticks = min(max(1, -(-2 * weight * hz // 1000)), max(1, hz * pcpus // 10))
+    host_code_ns = 200_000
+    return 3 * (2 * ticks + 2) * 10**9 // hz + host_code_ns
+
+
+@st.composite
+def floating(draw: st.DrawFn) -> Command:
+    """Machines with vCPUs that may run anywhere, busy or bursty."""
+    pcpus = draw(st.integers(2, 6))
+    vms = draw(st.integers(1, 3))
+    vcpus = draw(st.integers(1, 5))
+    ms = draw(st.sampled_from((50, 100, 200)))
+    changes = {"seed": draw(st.integers(0, 2**32)), "duration": f"{ms}ms", "vms": vms, "vcpus": vcpus, "pcpus": pcpus}
+    fields = {
+        "vm.pinning": "none",
+        "host.hz": str(draw(st.sampled_from((250, 1000, 1000)))),
+        "host.online_cpus": draw(st.sampled_from(("1", "8"))),
+        "hardware.tsc_khz": str(draw(st.sampled_from((20_000, 100_000)))),
+        "hardware.llc_pcpus": str(draw(st.sampled_from((0, 1, 2, 3)))),
+        "kvm.ipiv": draw(st.sampled_from(("true", "false"))),
+    }
+    return Command(draw(st.sampled_from((BURSTS, BURSTS, PING_PONG))), changes, fields)
+
+
+@settings(max_examples=60)
+@given(floating())
+def test_nobody_waits_long_beside_an_idle_pcpu(command: Command) -> None:
+    """No pCPU stays idle beside one with two runnable threads for longer than the balancing rules allow."""
+    observed = observe(command)
+    for pair, ns in longest_ns(observed).items():
+        assert ns <= bound_ns(observed, pair[0]), pair
+
+
+@settings(max_examples=30)
+@given(floating(), st.data())
+def test_a_vcpu_never_leaves_its_set(command: Command, data: st.DataObject) -> None:
+    """With any sets of pCPUs a thread runs and queues inside its own; and it repeats to the event."""
+    pcpus, vcpus = command.changes["pcpus"], command.changes["vcpus"]
+    one = st.integers(0, pcpus - 1)
+    ranges = st.tuples(one, one).map(lambda pair: f'"{min(pair)}-{max(pair)}"')
+    for vm in range(command.changes["vms"]):
+        places = data.draw(st.lists(one.map(str) | ranges | ranges, min_size=vcpus, max_size=vcpus))
+        command.fields[f"vm.{vm}.pinning"] = f"[{','.join(places)}]"
+    observed = observe(command)
+    scenario = observed.run.scenario
+    allowed = scenario.allowed_pcpus()
+    for _, queues in followed(observed):
+        assert all(pcpu in allowed[thread] for thread, pcpu in queues.on.items())
+    again = simulate(scenario, programs=programs_of(scenario))
+    assert (again.digest, again.migrations) == (observed.run.digest, observed.run.migrations)
+
+
+def running_ns(observed: Observed) -> list[float]:
+    """How long each vCPU's thread was on a pCPU."""
+    timeline = observed.run.timeline
+    return [sum(row) * timeline.column_ns for row in timeline.running]
+
+
+FAST = {"vm.pinning": "none", "hardware.tsc_khz": "100000", "host.start_spread_ms": "0"}
+
+
+@pytest.mark.parametrize("llc", [0, 4, 1])
+def test_busy_vms_share_the_host_evenly(llc: int) -> None:
+    """Two VMs of 8 busy vCPUs on 8 pCPUs: no pCPU is idle, and each vCPU gets half of one."""
+    fields = FAST | {"hardware.llc_pcpus": str(llc)}
+    observed = observe(Command("ticket_lock", {"vms": 2, "vcpus": 8, "pcpus": 8, "duration": "300ms"}, fields))
+    times = running_ns(observed)
+    assert sum(times) > 0.995 * 8 * 300e6
+    assert max(times) - min(times) < 0.15 * 150e6
+    assert sum(vm.cpu_share for vm in observed.run.vms) == pytest.approx(sum(times) / (8 * 300e6), abs=0.001)
+
+
+def test_a_crowd_spreads() -> None:
+    """Threads that leave their pCPU and come back use all pCPUs, by every cause but one that needs failures."""
+    seen: Counter[str] = Counter()
+    for seed in range(6):
+        changes = {"seed": seed, "vms": 2, "vcpus": 6, "pcpus": 6, "duration": "200ms"}
+        observed = observe(Command(BURSTS, changes, FAST | {"hardware.llc_pcpus": "3"}))
+        for row in observed.run.migrations:
+            seen[row.cause] += row.count
+    assert all(seen[cause] > 3 for cause in ("wake-up", "new idle")), seen
