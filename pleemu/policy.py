@@ -36,11 +36,6 @@ _PARTS = {
     "debooster": "raise the yielder's vruntime until CFS picks the nominated vCPU",
 }
 
-# The host schedulers of `host.scheduler`.
-SCHEDULERS = {
-    "cfs-5.6": "Completely Fair Scheduler of Linux v5.6: vruntime, buddies, wake-up preemption, one runqueue a pCPU",
-}
-
 
 def policy(name: str) -> Policy:
     """Return the policy that ``name`` spells, or say what is wrong with the name."""

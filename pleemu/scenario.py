@@ -16,8 +16,9 @@ from attrs import Attribute, field, frozen
 from pleemu.compiler import AUTO, check_compiler, check_flags
 from pleemu.errors import ScenarioError
 from pleemu.fields import REQUIRED, FieldError, choice, custom, integer, number, show, switch, table, tables, text
+from pleemu.kernel import SCHEDULERS
 from pleemu.pinning import VCPU_TO_PCPU, allowed_of, check_pinning, check_places, parse_pinning
-from pleemu.policy import SCHEDULERS, policy
+from pleemu.policy import policy
 from pleemu.processor import AMD, FIGURES, INTEL, PROCESSORS, Processor, processor
 from pleemu.structure import assign, structure, unstructure
 from pleemu.toml import read_toml
@@ -154,11 +155,20 @@ class Host:
     """The host kernel's scheduler."""
 
     scheduler: str = choice("cfs-5.6", SCHEDULERS, "model of the host scheduler", what="scheduler")
+    features: str = text(
+        "", "what is written to /sys/kernel/debug/sched/features, as in NEXT_BUDDY NO_RUN_TO_PARITY", lines=True
+    )
     hz: int = choice(250, (100, 250, 300, 1000), "CONFIG_HZ: ticks per second of a busy pCPU", unit="Hz")
     online_cpus: int | None = integer(
-        None, 1, 8192, "CPUs that scale the CFS tunables by 1+floor(log2(min(n,8)))", none="hardware.pcpus"
+        None, 1, 8192, "CPUs that scale the tunables by 1+floor(log2(min(n,8)))", none="hardware.pcpus"
     )
     start_spread_ms: float = number(0.0, 0, 60_000, "vCPU threads start at random moments within it", unit="ms")
+
+    def __attrs_post_init__(self) -> None:
+        try:
+            SCHEDULERS[self.scheduler].with_features(self.features)
+        except ScenarioError as error:
+            raise FieldError("features", str(error)) from None
 
 
 def _cost(default: int, help: str, origin: str, *, low: int = 0) -> Any:

@@ -11,14 +11,15 @@ from pleemu.cli import main
 from pleemu.conform.replay import FORMATS, replay_file
 
 VECTORS = Path(__file__).parent / "vectors"
-FILES = {"ple": "ple.json.gz", "x86": "x86.json.gz", "cfs": "cfs-5.6.json.gz"}
+SCHEDULERS = ("cfs-5.6", "eevdf-6.6", "eevdf-6.12.0", "eevdf-6.12")
+FILES = {"ple": "ple.json.gz", "x86": "x86.json.gz", **{name: f"{name}.json.gz" for name in SCHEDULERS}}
 KEPT = 12  # cases of a shortened file
 
 
 def recorded(name):
     """A recording, shortened."""
     data = json.loads(gzip.decompress((VECTORS / FILES[name]).read_bytes()))
-    key = "scenarios" if name == "cfs" else "cases"
+    key = "scenarios" if name in SCHEDULERS else "cases"
     return {**data, key: data[key][:KEPT]}, key
 
 
@@ -60,7 +61,7 @@ def spoil_code(cases):
     return f"case {cases[3]['id']}", "it is "
 
 
-def spoil_cfs(scenarios):
+def spoil_state(scenarios):
     scenarios[3]["states"][3]["v"][0] += 1
     return "scenario 3 ", "  v: recorded"
 
@@ -73,11 +74,12 @@ def spoil_cpu(scenarios):
 SPOILED = {
     "ple": (spoil_ple,),
     "x86": (spoil_register, spoil_flag, spoil_memory, spoil_end, spoil_code),
-    "cfs": (spoil_cfs, spoil_cpu),
+    "cfs-5.6": (spoil_state, spoil_cpu),
+    "eevdf-6.12": (spoil_state, spoil_cpu),
 }
 
 
-@pytest.mark.parametrize(("name", "zipped"), [("ple", True), ("x86", True), ("cfs", True), ("ple", False)])
+@pytest.mark.parametrize(("name", "zipped"), [("ple", False), *((name, True) for name in FILES)])
 def test_what_agrees_ends_with_0(tmp_path, capsys, name, zipped):
     """A line with the counts, for gzip'ed and plain JSON."""
     data, _ = recorded(name)
@@ -139,11 +141,16 @@ MALFORMED = [
     ("x86", lambda d: put(d, ["1"], "cases", 3, "regs"), "has 1 registers; 16 are right"),
     ("x86", lambda d: put(d, "hlt", "cases", 3, "end"), "'hlt' is not 'end' or 'divide-error'"),
     ("x86", lambda d: put(d, [[600, "00"]], "cases", 3, "memory_after"), "lies outside of the 512 bytes"),
-    ("cfs", lambda d: remove(d, "scenarios", 3, "params", "latency"), "the key 'latency' is missing"),
-    ("cfs", lambda d: put(d, 0, "scenarios", 3, "ncpu"), "1 to 1024 CPUs"),
-    ("cfs", lambda d: put(d, ["fly"], "scenarios", 3, "ops", 0), "['fly'] is no operation; known are adv, "),
-    ("cfs", lambda d: put(d, ["tick", 99], "scenarios", 3, "ops", 0), "['tick', 99] names what is not there"),
-    ("cfs", lambda d: remove(d, "scenarios", 3, "states", 0), "states of"),
+    ("cfs-5.6", lambda d: remove(d, "scenarios", 3, "params", "latency"), "the key 'latency' is missing"),
+    (
+        "eevdf-6.6",
+        lambda d: put(d, "1", "scenarios", 3, "params", "base_slice"),
+        "'1' is not an integer @ scenarios[3]",
+    ),
+    ("cfs-5.6", lambda d: put(d, 0, "scenarios", 3, "ncpu"), "1 to 1024 CPUs"),
+    ("cfs-5.6", lambda d: put(d, ["fly"], "scenarios", 3, "ops", 0), "['fly'] is no operation; known are adv, "),
+    ("cfs-5.6", lambda d: put(d, ["tick", 99], "scenarios", 3, "ops", 0), "['tick', 99] names what is not there"),
+    ("cfs-5.6", lambda d: remove(d, "scenarios", 3, "states", 0), "states of"),
 ]
 
 
@@ -194,7 +201,9 @@ def test_missing_files_end_with_2(tmp_path, capsys):
     assert main(["conform"]) == 2
 
 
-@pytest.mark.parametrize(("form", "module"), FORMATS.items())
-def test_every_format_is_registered_under_its_own_name(tmp_path, form, module):
+@pytest.mark.parametrize("name", FILES)
+def test_every_format_is_registered_under_its_own_name(tmp_path, name):
     """The table that finds the modules names the formats that they say they are."""
-    assert replay_file(write(tmp_path / "some.json.gz", recorded(module)[0])).format == form
+    form = f"pleemu-{name}-1"
+    assert replay_file(write(tmp_path / "some.json.gz", recorded(name)[0])).format == form
+    assert {f"pleemu-{name}-1" for name in FILES} == set(FORMATS)

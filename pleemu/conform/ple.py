@@ -102,4 +102,4 @@ def _check_events(events: list[list[Any]], place: str) -> None:
         structure(list[Word], values, f"{place}[{number}]")
 
 
-FORMAT = Format("pleemu-ple-1", "PAUSE exits of VMX", "cases", replay)
+FORMATS = (Format("pleemu-ple-1", "PAUSE exits of VMX", "cases", replay),)

@@ -16,7 +16,14 @@ from pleemu.conform.vectors import ConformError, Difference, Format
 from pleemu.errors import PleemuError
 
 # Format -> the module that replays it; imported when it is needed, as each loads compiled code.
-FORMATS = {"pleemu-ple-1": "ple", "pleemu-x86-1": "x86", "pleemu-cfs-5.6-1": "scheduler"}
+FORMATS = {
+    "pleemu-ple-1": "ple",
+    "pleemu-x86-1": "x86",
+    "pleemu-cfs-5.6-1": "scheduler",
+    "pleemu-eevdf-6.6-1": "scheduler",
+    "pleemu-eevdf-6.12.0-1": "scheduler",
+    "pleemu-eevdf-6.12-1": "scheduler",
+}
 
 _GZIP = b"\x1f\x8b"
 _SHOWN = 40  # characters of what is in the wrong place
@@ -73,8 +80,8 @@ def _format_of(data: Any) -> Format:
         raise ConformError("has no key 'format' and is no recorded vectors; known formats are " + ", ".join(FORMATS))
     if name not in FORMATS if isinstance(name, str) else True:
         raise ConformError(f"unknown format {str(name)[:_SHOWN]!r}; known are {', '.join(FORMATS)}")
-    form: Format = import_module(f"pleemu.conform.{FORMATS[name]}").FORMAT
-    return form
+    formats: tuple[Format, ...] = import_module(f"pleemu.conform.{FORMATS[name]}").FORMATS
+    return next(form for form in formats if form.name == name)
 
 
 def _read(path: Path) -> Any:

@@ -1,24 +1,26 @@
-"""`pleemu-cfs-5.6-1`: every integer of the scheduler after each operation, recorded from Linux 5.6.4."""
+"""`pleemu-<scheduler>-1`: every integer of the scheduler after each operation, recorded from Linux.
+
+One format for each version of `pleemu.kernel`: CFS of 5.6.4, EEVDF of 6.6.87, 6.12.0 and 6.12.117.
+Nothing recorded is adopted: where several tasks of eevdf-6.6 are equally good, too, the choice
+must be the kernel's.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
+import attrs
 import numpy as np
 from attrs import frozen
 
 from pleemu.conform.vectors import ConformError, Difference, Format, Results, Word, structure
 from pleemu.jit import callable_once
-from pleemu.scheduler import cfs, core
-from pleemu.scheduler.records import (
-    RQ,
-    TASK,
-    TASK_INTERRUPTIBLE,
-    TASK_RUNNING,
-    TUNABLES,
-    sched_init,
-)
+from pleemu.kernel import CFS, EEVDF, SCHEDULERS
+from pleemu.machine.tunables import tunables_of
+from pleemu.scheduler import core
+from pleemu.scheduler.records import RQ, TASK, TASK_INTERRUPTIBLE, TASK_RUNNING, sched_init
 from pleemu.scheduler.weights import INVERSE_WEIGHTS, WEIGHTS
 
 _fork = callable_once(core.wake_up_new_task)
@@ -27,7 +29,7 @@ _migrate = callable_once(core.migrate_task)
 _pick = callable_once(core.pick_next_task)
 _tick = callable_once(core.scheduler_tick)
 _yield_to = callable_once(core.yield_to)
-_sched_yield = callable_once(cfs.yield_task_fair)
+_sched_yield = callable_once(core.sched_yield)
 
 _NOT_APPLICABLE = -1000
 _LIMIT = 1024  # tasks and CPUs
@@ -40,13 +42,25 @@ _OPERATIONS = {
 
 
 @frozen
-class Params:
-    """The tunables, in ns."""
+class CfsParams:
+    """The tunables of CFS, in ns."""
 
     latency: Word
     min_gran: Word
     wakeup_gran: Word
     nr_latency: Word
+
+
+@frozen
+class EevdfParams:
+    """The tunables of EEVDF, in ns."""
+
+    base_slice: Word
+    tick_nsec: Word
+
+
+# Key of a recording -> field of the record TUNABLES, where they are not the same.
+_TUNABLES = {"min_gran": "min_granularity", "wakeup_gran": "wakeup_granularity"}
 
 
 @frozen
@@ -58,9 +72,23 @@ class Scenario:
     ncpu: int
     t0: Word
     nice: list[int]
-    params: Params
+    params: Any
     ops: list[list[Any]]
     states: list[dict[str, Any]]
+
+
+@frozen
+class CfsScenario(Scenario):
+    """A machine with CFS."""
+
+    params: CfsParams
+
+
+@frozen
+class EevdfScenario(Scenario):
+    """A machine with EEVDF."""
+
+    params: EevdfParams
 
 
 class Host(NamedTuple):
@@ -74,12 +102,14 @@ class Host(NamedTuple):
 class Machine:
     """One scenario's host, changed operation by operation."""
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scheduler: str, scenario: Scenario, features: str = "") -> None:
         tasks, cpus = len(scenario.nice), scenario.ncpu
+        self.version = SCHEDULERS[scheduler]
+        self.is_eevdf = self.version.model == EEVDF
         self.host = Host(
             np.zeros(tasks, TASK).view(np.recarray),
             np.zeros(cpus, RQ).view(np.recarray),
-            np.zeros(1, TUNABLES).view(np.recarray),
+            tunables_of(self.version, cpus=1, hz=250, features=features),
         )
         self.born = [False] * tasks
         self.now: int = scenario.t0
@@ -88,10 +118,10 @@ class Machine:
         task.weight = [WEIGHTS[nice + 20] for nice in scenario.nice]
         task.inverse_weight = [INVERSE_WEIGHTS[nice + 20] for nice in scenario.nice]
         sched_init(rq)
-        tunables.latency = scenario.params.latency
-        tunables.min_granularity = scenario.params.min_gran
-        tunables.wakeup_granularity = scenario.params.wakeup_gran
-        tunables.nr_latency = scenario.params.nr_latency
+        for name, value in attrs.asdict(scenario.params).items():
+            tunables[_TUNABLES.get(name, name)] = value
+        if scheduler == "eevdf-6.6":
+            task.slice = tunables.base_slice  # from birth on; later versions set it at the first placement
 
     def apply(self, op: list[Any]) -> int:
         """Apply one operation; return its result as the recording has it."""
@@ -124,8 +154,9 @@ class Machine:
     def _wake(self, task: int, cpu: int) -> int:
         if not self.born[task] or self.host.task.state[task] == TASK_RUNNING:
             return _NOT_APPLICABLE
+        delayed = int(self.host.task.sched_delayed[task])
         _wake(self.host, cpu, task, self.now)
-        return 0
+        return delayed
 
     def _yield(self, cpu: int) -> int:
         if self.host.rq.curr[cpu] < 0:
@@ -144,7 +175,8 @@ class Machine:
 
     def _migrate(self, task: int, cpu: int) -> int:
         se = self.host.task[task]
-        if not self.born[task] or not se.on_rq or self.host.rq.curr[se.cpu] == task or se.cpu == cpu:
+        queued = self.born[task] and se.on_rq and not se.sched_delayed
+        if not queued or self.host.rq.curr[se.cpu] == task or se.cpu == cpu:
             return _NOT_APPLICABLE
         _migrate(self.host, cpu, task, self.now)
         return 0
@@ -152,25 +184,10 @@ class Machine:
     def state(self, result: int) -> dict[str, Any]:
         """The complete state, in the keys of the recording."""
         task, rq = self.host.task, self.host.rq
-        cpus = [
-            {
-                "curr": int(r.curr),
-                "nr": int(r.nr_running),
-                "nresched": int(r.need_resched),
-                "minv": int(r.min_vruntime),
-                "next": int(r.next),
-                "last": int(r.last),
-                "skip": int(r.skip),
-                "load": int(r.load) << 10,
-                "tree": in_order(task, r.root),
-                "mru": along(task, r.mru_head),
-            }
-            for r in rq
-        ]
-        return {
+        state = {
             "r": result,
             "t": self.now,
-            "cpu": cpus,
+            "cpu": [self._queue(r) for r in rq],
             "v": task.vruntime.tolist(),
             "sum": task.sum_exec_runtime.tolist(),
             "prev": task.prev_sum_exec_runtime.tolist(),
@@ -178,12 +195,35 @@ class Machine:
             "on": task.cpu.tolist(),
             "st": [self._life(t) for t in range(len(task))],
         }
+        if self.is_eevdf:
+            state |= {
+                "dl": task.deadline.tolist(),
+                "lag": task.vlag.tolist(),
+                "slice": task.slice.tolist(),
+                "rel": task.rel_deadline.tolist(),
+            }
+        return state
+
+    def _queue(self, r: Any) -> dict[str, Any]:
+        task = self.host.task
+        queue = {
+            "curr": int(r.curr),
+            "nr": int(r.nr_running),
+            "nresched": int(r.need_resched),
+            "next": int(r.next),
+            "load": int(r.load) << 10,
+            "tree": in_order(task, r.root),
+            "mru": along(task, r.mru_head),
+        }
+        if self.is_eevdf:
+            return queue | {"v0": int(r.min_vruntime), "avg": int(r.avg_vruntime), "avgload": int(r.avg_load)}
+        return queue | {"minv": int(r.min_vruntime), "last": int(r.last), "skip": int(r.skip)}
 
     def _life(self, t: int) -> int:
         if not self.born[t]:
             return 0
         if self.host.task.state[t] == TASK_INTERRUPTIBLE:
-            return 3
+            return 4 if self.host.task.sched_delayed[t] else 3
         return 1 if self.host.rq.curr[self.host.task.cpu[t]] == t else 2
 
 
@@ -204,17 +244,17 @@ def along(task: Any, head: int) -> list[int]:
     return tasks
 
 
-def replay(data: Mapping[str, Any]) -> Results:
+def replay(scheduler: str, data: Mapping[str, Any]) -> Results:
     """Apply all operations of every scenario."""
     for number, given in enumerate(data["scenarios"]):
         place = f"scenarios[{number}]"
-        scenario = structure(Scenario, given, place)
+        scenario = structure(EevdfScenario if SCHEDULERS[scheduler].model == EEVDF else CfsScenario, given, place)
         _check(scenario, place)
-        yield _difference(scenario, number)
+        yield _difference(scheduler, scenario, number)
 
 
-def _difference(scenario: Scenario, number: int) -> Difference | None:
-    machine = Machine(scenario)
+def _difference(scheduler: str, scenario: Scenario, number: int) -> Difference | None:
+    machine = Machine(scheduler, scenario)
     for step, (op, recorded) in enumerate(zip(scenario.ops, scenario.states, strict=True)):
         rows = list(_differing(machine.state(machine.apply(op)), recorded))
         if rows:
@@ -226,17 +266,17 @@ def _difference(scenario: Scenario, number: int) -> Difference | None:
 
 def _differing(found: dict[str, Any], recorded: dict[str, Any]) -> list[str]:
     rows = [
-        f"  {key}: recorded {recorded.get(key)}, here {value}"
-        for key, value in found.items()
-        if key != "cpu" and recorded.get(key) != value
+        f"  {key}: recorded {recorded.get(key)}, here {found.get(key)}"
+        for key in {**found, **recorded}
+        if key != "cpu" and recorded.get(key) != found.get(key)
     ]
     for number, cpu in enumerate(found["cpu"]):
         cpus = recorded.get("cpu") or []
         known = cpus[number] if number < len(cpus) else {}
         rows += [
-            f"  cpu {number}.{key}: recorded {known.get(key)}, here {value}"
-            for key, value in cpu.items()
-            if known.get(key) != value
+            f"  cpu {number}.{key}: recorded {known.get(key)}, here {cpu.get(key)}"
+            for key in {**cpu, **known}
+            if known.get(key) != cpu.get(key)
         ]
     return rows
 
@@ -261,4 +301,8 @@ def _check(scenario: Scenario, place: str) -> None:
         born |= {op[1]} if op[0] == "new" else set()
 
 
-FORMAT = Format("pleemu-cfs-5.6-1", "CFS of Linux 5.6", "scenarios", replay)
+FORMATS = tuple(
+    Format(f"pleemu-{name}-1", f"{version.model} of Linux {version.kernel}", "scenarios", partial(replay, name))
+    for name, version in SCHEDULERS.items()
+    if version.model in (CFS, EEVDF)
+)

@@ -151,4 +151,4 @@ def _require(holds: bool, place: str, otherwise: str) -> None:
         raise ConformError(f"{otherwise} @ {place}")
 
 
-FORMAT = Format("pleemu-x86-1", "instructions of a processor", "cases", replay)
+FORMATS = (Format("pleemu-x86-1", "instructions of a processor", "cases", replay),)

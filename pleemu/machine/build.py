@@ -19,8 +19,10 @@ from pleemu.hardware.msr import STAR_SELECTORS
 from pleemu.hardware.protection import INSIDE, NO_INSTRUCTION
 from pleemu.hardware.records import BUFFER_LIMIT, CLOCK, CPU, FAULT, IDLE, LINE, NEVER, PCPU, SPACE, STORE, TIMING
 from pleemu.hypervisor.records import COST, KVM, RESUME_ENTER, VCPU, VM
+from pleemu.kernel import SCHEDULERS
 from pleemu.machine.placing import balance_of, balancer_of, domains_of, placement_of, sets_of
 from pleemu.machine.state import BIRTH, RUN, Machine
+from pleemu.machine.tunables import tunables_of
 from pleemu.observe.events import EVENT, EXIT_REASON_LIMIT
 from pleemu.observe.journal import SEED
 from pleemu.observe.records import (
@@ -36,7 +38,7 @@ from pleemu.observe.records import (
 from pleemu.policy import Policy
 from pleemu.scenario import Program, Scenario, Vm
 from pleemu.scheduler.domains import LB_ENV, SG_LB_STATS
-from pleemu.scheduler.records import RQ, TASK, TASK_INTERRUPTIBLE, TUNABLES, sched_init
+from pleemu.scheduler.records import RQ, TASK, TASK_INTERRUPTIBLE, sched_init
 from pleemu.scheduler.weights import INVERSE_WEIGHTS, WEIGHTS
 
 PAGE = 4096
@@ -257,14 +259,9 @@ def _births(scenario: Scenario, layout: Layout) -> Any:
 
 
 def _tunables(scenario: Scenario, policy: Policy) -> Any:
-    """Defaults of v5.6, scaled by the number of CPUs (sched_init_granularity)."""
-    factor = min(scenario.online_cpus, 8).bit_length()
-    tunables = records(1, TUNABLES)
-    tunables.latency = 6_000_000 * factor
-    tunables.min_granularity = 750_000 * factor
-    tunables.wakeup_granularity = 1_000_000 * factor
-    tunables.nr_latency = 8
-    tunables.cache_hot_buddy = True
+    host = scenario.host
+    scheduler = SCHEDULERS[host.scheduler]
+    tunables = tunables_of(scheduler, cpus=scenario.online_cpus, hz=host.hz, features=host.features)
     tunables.debooster = policy.debooster
     return tunables
 

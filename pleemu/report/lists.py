@@ -7,7 +7,8 @@ from pathlib import Path
 
 from pleemu import catalogue
 from pleemu.hardware import isa
-from pleemu.policy import POLICIES, SCHEDULERS
+from pleemu.kernel import SCHEDULERS, factor
+from pleemu.policy import POLICIES
 from pleemu.processor import FIGURES, PROCESSORS, Processor
 from pleemu.report.grid import Column, Grid
 from pleemu.scenario import Kvm, load
@@ -20,6 +21,7 @@ COST_NAMES = {
     if name.startswith("COST_") and name != "COST_CLASSES"
 }
 _GAP = Kvm().ple_gap  # AMD: pause_filter_thresh, the same
+_MANY = 8  # CPUs from which on the tunables grow no more
 _HEAD = 4096  # characters of a source in which its first comment is
 
 
@@ -55,11 +57,29 @@ def policies() -> Grid:
 
 
 def schedulers() -> Grid:
-    """Return the models of the host scheduler."""
-    grid = Grid("Host schedulers", (_NAME, _SUMMARY), note="--host.scheduler NAME")
-    for name, summary in SCHEDULERS.items():
-        grid.add(name, summary)
+    """Return the models of the host scheduler, side by side: what each has, and what is on."""
+    versions = SCHEDULERS.values()
+    columns = [Column("", left=True, shrinks=True), *(Column(name, left=True) for name in SCHEDULERS)]
+    grid = Grid(
+        "Host schedulers",
+        columns,
+        note="--host.scheduler NAME; features by --host.features 'NEXT_BUDDY NO_RUN_TO_PARITY'. Tunables in ms, "
+        f"on 1 CPU and on {_MANY} or more.",
+    )
+    grid.add("Linux", *(version.kernel for version in versions))
+    for name in dict.fromkeys(name for version in versions for name in version.base_ns):
+        spans = [version.base_ns.get(name) for version in versions]
+        grid.add(name, *("" if ns is None else f"{_ms(ns)} - {_ms(ns * factor(_MANY))}" for ns in spans))
+    grid.add("a yield", *(version.yields for version in versions))
+    grid.add("yield_to", *(version.hint for version in versions))
+    for name in dict.fromkeys(name for version in versions for name in version.defaults):
+        states = [version.defaults.get(name) for version in versions]
+        grid.add(name, *("" if on is None else "on" if on else "off" for on in states))
     return grid
+
+
+def _ms(ns: int) -> str:
+    return f"{ns / 1_000_000:g}"
 
 
 def processors() -> Grid:

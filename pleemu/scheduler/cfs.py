@@ -5,7 +5,15 @@ numbers too, -1 is NULL, and ``now`` is rq->clock_task in nanoseconds.
 """
 
 from pleemu.jit import compiled
-from pleemu.scheduler.mru import list_add, list_del
+from pleemu.scheduler.account import (
+    DEQUEUE_SLEEP,
+    ENQUEUE_MIGRATED,
+    ENQUEUE_WAKEUP,
+    account_entity_dequeue,
+    account_entity_enqueue,
+    clear_buddies,
+)
+from pleemu.scheduler.records import TASK_RUNNING
 from pleemu.scheduler.tree import insert, remove, successor
 from pleemu.scheduler.weights import calc_delta_fair, inverse_of, scale
 
@@ -57,60 +65,63 @@ def sched_slice(m, q, task):
 
 @compiled
 def place_entity(m, q, task, initial):
-    """Give a new task a debt of a slice (START_DEBIT), a sleeper half a latency of credit (GENTLE_FAIR_SLEEPERS)."""
-    se = m.task[task]
+    """START_DEBIT: a new task owes a slice. A sleeper gets a latency of credit, or half (GENTLE_FAIR_SLEEPERS)."""
+    se, tunables = m.task[task], m.tunables[0]
     vruntime = m.rq[q].min_vruntime
     if initial:
-        vruntime += calc_delta_fair(sched_slice(m, q, task), se)
+        if tunables.start_debit == 1:
+            vruntime += calc_delta_fair(sched_slice(m, q, task), se)
     else:
-        vruntime -= m.tunables[0].latency >> 1
+        vruntime -= tunables.latency >> tunables.gentle_fair_sleepers
     se.vruntime = max(se.vruntime, vruntime)
 
 
 @compiled
-def enqueue_entity(m, q, task, wakeup, migrated, now):
-    """Queue a task; its vruntime is relative to min_vruntime unless it wakes where it slept."""
-    rq, se = m.rq[q], m.task[task]
-    update_curr(m, q, now)
-    if not wakeup or migrated:
-        se.vruntime += rq.min_vruntime
-    rq.load += se.weight
-    rq.nr_running += 1
-    list_add(m, q, task)
-    if wakeup:
-        place_entity(m, q, task, False)
-    insert(m, q, task)
-    se.on_rq = 1
-    se.cpu = q
+def task_fork_fair(m, q, task, now):
+    """A new task joins the queue, as a child of the task that runs there."""
+    se = m.task[task]
+    parent = m.rq[q].curr
+    if parent >= 0:
+        update_curr(m, q, now)
+        se.vruntime = m.task[parent].vruntime
+    place_entity(m, q, task, True)
+    se.vruntime -= m.rq[q].min_vruntime
+    enqueue_entity(m, q, task, 0, now)
 
 
 @compiled
-def dequeue_entity(m, q, task, sleep, now):
+def migrate_task_rq_fair(m, task):
+    """A task leaves its run queue for another; that of a sleeper is still absolute."""
+    se = m.task[task]
+    if se.state != TASK_RUNNING:
+        se.vruntime -= m.rq[se.cpu].min_vruntime
+    se.exec_start = 0
+
+
+@compiled
+def enqueue_entity(m, q, task, flags, now):
+    """Queue a task; its vruntime is relative to min_vruntime unless it wakes where it slept."""
+    update_curr(m, q, now)
+    if flags & (ENQUEUE_WAKEUP | ENQUEUE_MIGRATED) != ENQUEUE_WAKEUP:
+        m.task[task].vruntime += m.rq[q].min_vruntime
+    if flags & ENQUEUE_WAKEUP != 0:
+        place_entity(m, q, task, False)
+    account_entity_enqueue(m, q, task)
+    insert(m, q, task)
+
+
+@compiled
+def dequeue_entity(m, q, task, flags, now):
     """Take a task off the queue; a sleeper keeps an absolute vruntime."""
     rq, se = m.rq[q], m.task[task]
     update_curr(m, q, now)
     clear_buddies(m, q, task)
     if task != rq.curr:
         remove(m, q, task)
-    se.on_rq = 0
-    rq.load -= se.weight
-    rq.nr_running -= 1
-    list_del(m, q, task)
-    if not sleep:
+    account_entity_dequeue(m, q, task)
+    if flags & DEQUEUE_SLEEP == 0:
         se.vruntime -= rq.min_vruntime
     update_min_vruntime(m, q)
-
-
-@compiled
-def clear_buddies(m, q, task):
-    """Forget that a task is next, last or skip."""
-    rq = m.rq[q]
-    if rq.next == task:
-        rq.next = -1
-    if rq.last == task:
-        rq.last = -1
-    if rq.skip == task:
-        rq.skip = -1
 
 
 @compiled
@@ -126,6 +137,21 @@ def wakeup_preempt_entity(m, curr, task):
     if behind <= 0:
         return -1
     return 1 if behind > wakeup_gran(m, task) else 0
+
+
+@compiled
+def pick_task_fair(m, q, now):
+    """Choose who runs, -1 nobody."""
+    rq = m.rq[q]
+    if rq.nr_running == 0:
+        return -1
+    curr = rq.curr
+    if curr >= 0:
+        if m.task[curr].on_rq == 1:
+            update_curr(m, q, now)
+        else:
+            curr = -1
+    return pick_next_entity(m, q, curr)
 
 
 @compiled
@@ -195,21 +221,20 @@ def task_tick_fair(m, q, now):
 
 
 @compiled
-def check_preempt_wakeup(m, q, task, now):
+def check_preempt_wakeup(m, q, task, fork, now):
     """A task has become runnable: does it preempt the running one? Then it is the next buddy, too."""
-    rq = m.rq[q]
+    rq, tunables = m.rq[q], m.tunables[0]
     curr = rq.curr
-    if curr < 0:
-        rq.need_resched = 1
+    many = rq.nr_running >= tunables.nr_latency
+    if tunables.next_buddy == 1 and many and not fork:
+        rq.next = task
+    if rq.need_resched == 1 or tunables.wakeup_preemption == 0:
         return
-    if curr == task or rq.need_resched == 1:
-        return
-    many = rq.nr_running >= m.tunables[0].nr_latency
     update_curr(m, q, now)
     if wakeup_preempt_entity(m, curr, task) == 1:
         rq.next = task
         rq.need_resched = 1
-        if many and m.task[curr].on_rq == 1:
+        if many and tunables.last_buddy == 1 and m.task[curr].on_rq == 1:
             rq.last = curr
 
 

@@ -1,13 +1,21 @@
-"""The class-independent part of the scheduler (v5.6 kernel/sched/core.c): fork, wake-up, pick, yield_to.
+"""The class-independent part of the scheduler (kernel/sched/core.c): fork, wake-up, pick, tick, yields.
 
-Functions here decide; who is really switched to, and when, is the machine's business.
+Functions here decide; who is really switched to, and when, is the machine's business. What the
+class of the host's tasks does is behind the functions at the end of the file, one for each
+operation of `struct sched_class`: that is where a kind of scheduler is chosen, and nowhere else.
 """
 
 from pleemu.jit import compiled
-from pleemu.scheduler import cfs
+from pleemu.scheduler import cfs, eevdf
+from pleemu.scheduler.account import (
+    DEQUEUE_SLEEP,
+    DEQUEUE_SPECIAL,
+    ENQUEUE_MIGRATED,
+    ENQUEUE_WAKEUP,
+)
 from pleemu.scheduler.mru import list_move
 from pleemu.scheduler.placement import end_idle, select_task_rq
-from pleemu.scheduler.records import TASK_RUNNING
+from pleemu.scheduler.records import CFS, TASK_DEAD, TASK_INTERRUPTIBLE, TASK_RUNNING
 
 ESRCH = 3
 
@@ -15,39 +23,40 @@ ESRCH = 3
 @compiled
 def wake_up_new_task(m, q, task, now):
     """A task is born on run queue ``q``, as a child of the task that runs there."""
-    se = m.task[task]
-    parent = m.rq[q].curr
-    if parent >= 0:
-        cfs.update_curr(m, q, now)
-        se.vruntime = m.task[parent].vruntime
-    cfs.place_entity(m, q, task, True)
-    se.vruntime -= m.rq[q].min_vruntime
-    se.state = TASK_RUNNING
-    cfs.enqueue_entity(m, q, task, False, False, now)
-    cfs.check_preempt_wakeup(m, q, task, now)
+    m.task[task].cpu = q
+    m.task[task].state = TASK_RUNNING
+    task_fork(m, q, task, now)
+    wakeup_preempt(m, q, task, True, now)
 
 
 @compiled
 def try_to_wake_up(m, q, task, now):
-    """Wake a sleeping task on run queue ``q``; False if it is not asleep."""
+    """Wake a sleeping task on run queue ``q``; False if it is not asleep.
+
+    One whose dequeue is delayed is still on its own queue, and stays there.
+    """
     se = m.task[task]
-    if se.state == TASK_RUNNING:
+    if se.state != TASK_INTERRUPTIBLE:
         return False
-    migrated = se.cpu != q
-    if migrated:
-        se.vruntime -= m.rq[se.cpu].min_vruntime
-        se.exec_start = 0
-    se.state = TASK_RUNNING
-    cfs.enqueue_entity(m, q, task, True, migrated, now)
-    cfs.check_preempt_wakeup(m, q, task, now)
+    if se.on_rq == 1:
+        q = se.cpu
+        if se.sched_delayed == 1:
+            eevdf.requeue_delayed_entity(m, q, task)
+        se.state = TASK_RUNNING
+    else:
+        migrated = se.cpu != q
+        set_task_cpu(m, q, task)
+        se.state = TASK_RUNNING
+        enqueue_task(m, q, task, ENQUEUE_WAKEUP | (ENQUEUE_MIGRATED if migrated else 0), now)
+    wakeup_preempt(m, q, task, False, now)
     return True
 
 
 @compiled
 def wake_up_process(m, p, task, now):
-    """CPU ``p`` wakes a sleeping task; returns the run queue that it has been put on."""
+    """CPU ``p`` wakes a sleeping task; returns the run queue that it is on then."""
     q = m.task[task].cpu
-    if m.task[task].on_rq == 0:  # one whose dequeue was delayed is queued there still
+    if m.task[task].on_rq == 0:
         q = select_task_rq(m, p, task, now)
     try_to_wake_up(m, q, task, now)
     end_idle(m, q, now)
@@ -57,11 +66,28 @@ def wake_up_process(m, p, task, now):
 @compiled
 def migrate_task(m, q, task, now):
     """Move a queued task that does not run to run queue ``q`` (load balancer)."""
-    se = m.task[task]
-    cfs.dequeue_entity(m, se.cpu, task, False, now)
-    se.exec_start = 0
-    cfs.enqueue_entity(m, q, task, False, False, now)
-    cfs.check_preempt_wakeup(m, q, task, now)
+    dequeue_task(m, m.task[task].cpu, task, 0, now)
+    set_task_cpu(m, q, task)
+    enqueue_task(m, q, task, ENQUEUE_MIGRATED, now)
+    wakeup_preempt(m, q, task, False, now)
+
+
+@compiled
+def set_task_cpu(m, q, task):
+    """A task that is on no queue goes to ``q``."""
+    if m.task[task].cpu != q:
+        migrate_task_rq(m, task)
+        m.task[task].cpu = q
+
+
+@compiled
+def wakeup_preempt(m, q, task, fork, now):
+    """``task`` has become runnable: must the running task reschedule (before v6.6: check_preempt_curr)?"""
+    rq = m.rq[q]
+    if rq.curr < 0:
+        rq.need_resched = 1
+    elif rq.curr != task:
+        check_preempt(m, q, task, fork, now)
 
 
 @compiled
@@ -70,23 +96,17 @@ def pick_next_task(m, q, now):
     rq = m.rq[q]
     prev = rq.curr
     if prev >= 0 and m.task[prev].state != TASK_RUNNING:
-        cfs.dequeue_entity(m, q, prev, True, now)
-    if rq.nr_running == 0:
-        if prev >= 0:
-            cfs.put_prev_entity(m, q, prev, now)
-        rq.need_resched = 0
-        return -1
-    curr = -1
-    if prev >= 0 and m.task[prev].on_rq == 1:
-        cfs.update_curr(m, q, now)
-        curr = prev
-    chosen = cfs.pick_next_entity(m, q, curr)
+        special = DEQUEUE_SPECIAL if m.task[prev].state == TASK_DEAD else 0
+        dequeue_task(m, q, prev, DEQUEUE_SLEEP | special, now)
+    chosen = pick_task(m, q, now)
     if chosen != prev:
         if prev >= 0:
-            cfs.put_prev_entity(m, q, prev, now)
-        cfs.set_next_entity(m, q, chosen, now)
-    list_move(m, q, chosen)
+            put_prev_task(m, q, prev, now)
+        if chosen >= 0:
+            set_next_task(m, q, chosen, now)
     # If the running task is picked again nothing is set anew: its slice goes on.
+    if chosen >= 0 and (chosen != prev or m.tunables[0].repick_moves == 1):
+        list_move(m, q, chosen)
     rq.need_resched = 0
     return chosen
 
@@ -95,7 +115,13 @@ def pick_next_task(m, q, now):
 def scheduler_tick(m, q, now):
     """The tick of a CPU; nothing for the idle task."""
     if m.rq[q].curr >= 0:
-        cfs.task_tick_fair(m, q, now)
+        task_tick(m, q, now)
+
+
+@compiled
+def sched_yield(m, q, now):
+    """The running task of ``q`` gives way; the caller must call schedule() now."""
+    yield_task(m, q, now)
 
 
 @compiled
@@ -111,8 +137,106 @@ def yield_to(m, q, task, now):
         return -ESRCH
     if other.curr == task or se.state != TASK_RUNNING:
         return 0
-    if not cfs.yield_to_task_fair(m, q, task, now):
+    if not yield_to_task(m, q, task, now):
         return 0
     if se.cpu != q:
         other.need_resched = 1
     return 1
+
+
+# The operations of the class.
+
+
+@compiled
+def task_fork(m, q, task, now):
+    """A new task joins the queue."""
+    if m.tunables[0].model == CFS:
+        cfs.task_fork_fair(m, q, task, now)
+    else:
+        eevdf.task_fork_fair(m, q, task, now)
+
+
+@compiled
+def migrate_task_rq(m, task):
+    """A task is about to leave its CPU for another."""
+    if m.tunables[0].model == CFS:
+        cfs.migrate_task_rq_fair(m, task)
+
+
+@compiled
+def enqueue_task(m, q, task, flags, now):
+    """A task joins the queue; flags ENQUEUE_*."""
+    if m.tunables[0].model == CFS:
+        cfs.enqueue_entity(m, q, task, flags, now)
+    else:
+        eevdf.enqueue_entity(m, q, task, flags, now)
+
+
+@compiled
+def dequeue_task(m, q, task, flags, now):
+    """A task leaves the queue, or (EEVDF) is to leave it soon; flags DEQUEUE_*."""
+    if m.tunables[0].model == CFS:
+        cfs.dequeue_entity(m, q, task, flags, now)
+    else:
+        eevdf.dequeue_entity(m, q, task, flags, now)
+
+
+@compiled
+def check_preempt(m, q, task, fork, now):
+    """Does a task that has become runnable, here by a fork or not, preempt the running one?"""
+    if m.tunables[0].model == CFS:
+        cfs.check_preempt_wakeup(m, q, task, fork, now)
+    else:
+        eevdf.check_preempt_wakeup_fair(m, q, task, fork, now)
+
+
+@compiled
+def pick_task(m, q, now):
+    """Who shall run, -1 nobody; the running task may be chosen again."""
+    if m.tunables[0].model == CFS:
+        return cfs.pick_task_fair(m, q, now)
+    return eevdf.pick_task_fair(m, q, now)
+
+
+@compiled
+def put_prev_task(m, q, task, now):
+    """The running task stops running."""
+    if m.tunables[0].model == CFS:
+        cfs.put_prev_entity(m, q, task, now)
+    else:
+        eevdf.put_prev_entity(m, q, task, now)
+
+
+@compiled
+def set_next_task(m, q, task, now):
+    """A task begins to run."""
+    if m.tunables[0].model == CFS:
+        cfs.set_next_entity(m, q, task, now)
+    else:
+        eevdf.set_next_entity(m, q, task, now)
+
+
+@compiled
+def task_tick(m, q, now):
+    """The timer interrupts the running task."""
+    if m.tunables[0].model == CFS:
+        cfs.task_tick_fair(m, q, now)
+    else:
+        eevdf.update_curr(m, q, now)
+
+
+@compiled
+def yield_task(m, q, now):
+    """The running task gives way."""
+    if m.tunables[0].model == CFS:
+        cfs.yield_task_fair(m, q, now)
+    else:
+        eevdf.yield_task_fair(m, q, now)
+
+
+@compiled
+def yield_to_task(m, q, task, now):
+    """The running task gives way to ``task``; False: it is not queued."""
+    if m.tunables[0].model == CFS:
+        return cfs.yield_to_task_fair(m, q, task, now)
+    return eevdf.yield_to_task_fair(m, q, task, now)

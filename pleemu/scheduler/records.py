@@ -108,7 +108,7 @@ CFS, EEVDF, CHAOS = range(3)
 MIN_VRUNTIME_AT_BOOT = -(1 << 20)
 
 
-def sched_init(rq):
+def sched_init(rq: np.recarray) -> None:
     """Give run queues their state at boot: empty, their CPUs idle."""
     rq[:] = np.zeros((), RQ)
     for name in ("curr", "root", "leftmost", "mru_head", "mru_tail", "next", "last", "skip"):
