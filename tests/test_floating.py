@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_machines import GUESTS, Command, Observed, observe, programs_of
 
+from pleemu.kernel import SCHEDULERS
 from pleemu.machine.run import simulate
 from pleemu.observe.events import (
+    CAUSE_SHIFT,
     PCPU_MASK,
     SCHED_MIGRATE,
     SCHED_SWITCH,
@@ -20,6 +22,8 @@ from pleemu.observe.events import (
     STATE_DEAD,
     STATE_SLEEPING,
 )
+from pleemu.observe.records import MIGRATIONS
+from pleemu.scenario import Scenario
 
 BURSTS, PING_PONG = str(GUESTS / "bursts.S"), str(GUESTS / "ping_pong.S")
 
@@ -32,12 +36,12 @@ class Queues:
     on: dict[int, int] = field(factory=dict)  # thread -> pCPU, if it is runnable
     current: dict[int, int] = field(factory=lambda: defaultdict(lambda: -1))
 
-    def length(self, pcpu: int) -> int:
-        return sum(place == pcpu for place in self.on.values())
-
     def lengths(self) -> list[int]:
-        counted = Counter(self.on.values())
-        return [counted[pcpu] for pcpu in range(self.pcpus)]
+        """How many threads are runnable, by pCPU; 2 stands for more, too."""
+        found = [0] * self.pcpus
+        for place in self.on.values():
+            found[place] = min(found[place] + 1, 2)
+        return found
 
     def apply(self, kind: int, pcpu: int, a: int, b: int, c: int) -> None:
         """Follow an event; it must be possible."""
@@ -58,8 +62,8 @@ class Queues:
             self.on[a] = c & PCPU_MASK
 
 
-def followed(observed: Observed) -> Iterator[tuple[int, Queues]]:
-    """The queues from cycle 0 on, and after each event that changes them."""
+def followed(observed: Observed) -> Iterator[tuple[int, Queues, str]]:
+    """The queues from cycle 0 on, and after each event that changes them; with the cause, if it is a migration."""
     scenario = observed.run.scenario
     events = observed.of_kind(SCHED_SWITCH, SCHED_WAKEUP, SCHED_MIGRATE).tolist()
     queues = Queues(scenario.hardware.pcpus)
@@ -68,10 +72,10 @@ def followed(observed: Observed) -> Iterator[tuple[int, Queues]]:
             queues.on.setdefault(b, pcpu)
         elif kind == SCHED_MIGRATE:
             queues.on.setdefault(a, b)
-    yield 0, queues
+    yield 0, queues, ""
     for cycle, kind, pcpu, _, a, b, c in events:
         queues.apply(kind, pcpu, a, b, c)
-        yield cycle, queues
+        yield cycle, queues, MIGRATIONS[c >> CAUSE_SHIFT] if kind == SCHED_MIGRATE else ""
 
 
 def longest_ns(observed: Observed) -> Counter[tuple[str, int, int]]:
@@ -79,6 +83,8 @@ def longest_ns(observed: Observed) -> Counter[tuple[str, int, int]]:
 
     Within a last-level cache that is all. From one cache to the next the idle one must be the first of
     its cache, who balances for it, and nobody may be idle who is nearer to the waiting thread.
+
+    What comes within `deaf_ns` of a migration to an idle pCPU does not count.
     """
     scenario = observed.run.scenario
     pcpus = scenario.hardware.pcpus
@@ -86,14 +92,24 @@ def longest_ns(observed: Observed) -> Counter[tuple[str, int, int]]:
     since: dict[tuple[str, int, int], int] = {}
     longest: Counter[tuple[str, int, int]] = Counter()
 
+    deaf_cycles = deaf_ns(scenario) * scenario.hardware.core_rate_khz // 10**6
+    heard_from = 0
+    before: list[int] = []
+
     def until(cycle: int, pairs: set[tuple[str, int, int]]) -> None:
         for pair in since.keys() - pairs:
             longest[pair] = max(longest[pair], cycle - since.pop(pair))
         for pair in pairs - since.keys():
-            since[pair] = cycle
+            since[pair] = max(cycle, heard_from)
 
-    for cycle, queues in followed(observed):
+    for cycle, queues, cause in followed(observed):
+        if cause == "idle":
+            until(cycle, set())
+            heard_from = cycle + deaf_cycles
         lengths = queues.lengths()
+        if lengths == before and not cause:
+            continue
+        before = lengths
         idle = [pcpu for pcpu, length in enumerate(lengths) if length == 0]
         first = {pcpu // size: pcpu for pcpu in reversed(idle)}
         pairs = set()
@@ -108,6 +124,19 @@ def longest_ns(observed: Observed) -> Counter[tuple[str, int, int]]:
     until(observed.run.cycles, set())
     khz = scenario.hardware.core_rate_khz
     return Counter({pair: cycles * 10**6 // khz for pair, cycles in longest.items()})
+
+
+def deaf_ns(scenario: Scenario) -> int:
+    """For how long nobody may be kicked after an idle pCPU got a thread.
+
+    v5.6 takes the next time at which such a pCPU is due into nohz.next_balance, although it is busy by then
+    and due at a busy pCPU's interval, 32 times as long.
+    """
+    pcpus, hz = scenario.hardware.pcpus, scenario.host.hz
+    size = min(scenario.hardware.costs().llc_pcpus or pcpus, pcpus)
+    weight = size if size > 1 else pcpus
+    ticks = min(-(-64 * weight * hz // 1000), hz * pcpus // 10) + 1
+    return ticks * 10**9 // hz
 
 
 def bound_ns(observed: Observed, kind: str) -> int:
@@ -132,20 +161,21 @@ def floating(draw: st.DrawFn) -> Command:
     pcpus = draw(st.integers(2, 6))
     vms = draw(st.integers(1, 3))
     vcpus = draw(st.integers(1, 5))
-    ms = draw(st.sampled_from((50, 100, 200)))
+    ms = draw(st.sampled_from((50, 100)))
     changes = {"seed": draw(st.integers(0, 2**32)), "duration": f"{ms}ms", "vms": vms, "vcpus": vcpus, "pcpus": pcpus}
     fields = {
         "vm.pinning": "none",
         "host.hz": str(draw(st.sampled_from((250, 1000, 1000)))),
         "host.online_cpus": draw(st.sampled_from(("1", "8"))),
-        "hardware.tsc_khz": str(draw(st.sampled_from((20_000, 100_000)))),
+        "hardware.tsc_khz": str(draw(st.sampled_from((20_000, 50_000)))),
         "hardware.llc_pcpus": str(draw(st.sampled_from((0, 1, 2, 3)))),
+        "host.scheduler": draw(st.sampled_from(tuple(SCHEDULERS))),
         "kvm.ipiv": draw(st.sampled_from(("true", "false"))),
     }
     return Command(draw(st.sampled_from((BURSTS, BURSTS, PING_PONG))), changes, fields)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(floating())
 def test_nobody_waits_long_beside_an_idle_pcpu(command: Command) -> None:
     """No pCPU stays idle beside one with two runnable threads for longer than the balancing rules allow."""
@@ -167,7 +197,7 @@ def test_a_vcpu_never_leaves_its_set(command: Command, data: st.DataObject) -> N
     observed = observe(command)
     scenario = observed.run.scenario
     allowed = scenario.allowed_pcpus()
-    for _, queues in followed(observed):
+    for _, queues, _ in followed(observed):
         assert all(pcpu in allowed[thread] for thread, pcpu in queues.on.items())
     again = simulate(scenario, programs=programs_of(scenario))
     assert (again.digest, again.migrations) == (observed.run.digest, observed.run.migrations)
