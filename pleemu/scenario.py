@@ -6,8 +6,7 @@ a run can be repeated. Times carry their unit in the name; every default says wh
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,10 @@ from pleemu.compiler import AUTO, check_compiler, check_flags
 from pleemu.errors import ScenarioError
 from pleemu.fields import REQUIRED, FieldError, choice, custom, integer, number, show, switch, table, tables, text
 from pleemu.kernel import HOST_SCHEDULERS
+from pleemu.pinning import VCPU_TO_PCPU, allowed_of, check_pinning, check_places, parse_pinning
 from pleemu.policy import policy
 from pleemu.processor import AMD, FIGURES, INTEL, PROCESSORS, Processor, processor
-from pleemu.schedule import Point, check_places, parse_schedule
+from pleemu.schedule import Point, check_points, parse_schedule
 from pleemu.structure import assign, structure, unstructure
 from pleemu.toml import read_toml
 
@@ -276,21 +276,6 @@ class Cost:
     idle_exit_ns: int = _cost(1500, "leaving the host's idle state", _PROPOSED + "exit latency of a shallow C-state")
 
 
-def _check_pinning(_: Any, attribute: Attribute[Any], value: Any) -> None:
-    if isinstance(value, tuple) and value and all(type(pcpu) is int for pcpu in value):
-        return
-    if value != "round-robin":
-        shown = show(list(value) if isinstance(value, tuple) else value)
-        raise FieldError(attribute.name, f"{shown} is not a placement; use 'round-robin' or a list of pCPU numbers")
-
-
-def _parse_pinning(given: str) -> Any:
-    numbers = given.strip("[] ").split(",")
-    if all(re.fullmatch(r" *[0-9]{1,9} *", one) for one in numbers):
-        return tuple(int(one) for one in numbers)
-    return given
-
-
 def _tuple_of_list(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
@@ -337,19 +322,16 @@ class Vm:
         "", "flags for the C compiler after pleemu's own, as in -O0 -DROUNDS=9", lines=True, check=check_flags
     )
     vcpus: int = integer(2, 1, 1024, "virtual CPUs")
-    pinning: str | tuple[int, ...] = custom(
-        "round-robin",
-        _check_pinning,
-        "pCPU of each vCPU, as 0,1,0; round-robin: vCPU i on pCPU i % pcpus",
+    pinning: str | tuple[int | str, ...] = custom(
+        VCPU_TO_PCPU,
+        check_pinning,
+        "pCPU of each vCPU, as 0,1,0; vcpu-to-pcpu: vCPU i on pCPU i % pcpus; spread: the same through all VMs; "
+        "none: the scheduler chooses; 0-3,6: it chooses among these",
         converter=_tuple_of_list,
-        parse=_parse_pinning,
+        parse=parse_pinning,
     )
     memory_kib: int = integer(512, 16, 65536, "memory of the guest", unit="KiB")
     writable_code: bool = switch(False, "code and constants may be written, but never an instruction")
-
-    def pcpu_of(self, vcpu: int, pcpus: int) -> int:
-        """Return the pCPU that a vCPU is pinned to."""
-        return vcpu % pcpus if isinstance(self.pinning, str) else self.pinning[vcpu]
 
 
 def _check_settings(_: Any, attribute: Attribute[Any], value: Any) -> None:
@@ -422,6 +404,12 @@ class Scenario:
         names = (vm.program,) if isinstance(vm.program, str) else vm.program
         return Program(tuple(self.folder / name for name in names), vm.cc, vm.cflags)
 
+    def allowed_pcpus(self) -> tuple[Sequence[int], ...]:
+        """Return the pCPUs that each vCPU may run on, through all VMs."""
+        places = [(vm.pinning, index) for vm in self.vm for index in range(vm.vcpus)]
+        pcpus = self.hardware.pcpus
+        return tuple(allowed_of(pinning, index, number, pcpus) for number, (pinning, index) in enumerate(places))
+
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as plain values, for JSON; `from_dict` takes them back."""
         return dict(unstructure(self))
@@ -437,7 +425,7 @@ class Scenario:
             if vm.name in names:
                 raise FieldError(f"{where}.name", f"{vm.name!r} is also the name of vm.{names[vm.name]}; use another")
             names[vm.name] = number_of_vm
-            self._check_placement(where, vm)
+            check_places(vm.pinning, where=where, vcpus=vm.vcpus, pcpus=self.hardware.pcpus)
         rows = [variant.name for variant in self.variant]
         for number_of_variant, name in enumerate(rows):
             if name in rows[:number_of_variant]:
@@ -450,25 +438,9 @@ class Scenario:
         if memory_kib > MEMORY_LIMIT_KIB:
             raise FieldError("vm", f"{memory_kib} KiB in all VMs together are too much; use at most {MEMORY_LIMIT_KIB}")
         try:
-            check_places(self.points or (), self.hardware.pcpus, vcpus)
+            check_points(self.points or (), self.hardware.pcpus, vcpus)
         except ScenarioError as error:
             raise FieldError("host.schedule", str(error)) from None
-
-    def _check_placement(self, where: str, vm: Vm) -> None:
-        if isinstance(vm.pinning, str):
-            return
-        if len(vm.pinning) != vm.vcpus:
-            raise FieldError(
-                f"{where}.pinning",
-                f"places {len(vm.pinning)} vCPUs, but {where}.vcpus is {vm.vcpus}; "
-                f"name {vm.vcpus} pCPUs or use 'round-robin'",
-            )
-        last = self.hardware.pcpus - 1
-        for pcpu in vm.pinning:
-            if not 0 <= pcpu <= last:
-                raise FieldError(
-                    f"{where}.pinning", f"there is no pCPU {show(pcpu)}; use 0 to {last} or raise hardware.pcpus"
-                )
 
 
 def with_fields(scenario: Scenario, fields: Mapping[str, Any]) -> Scenario:

@@ -87,7 +87,7 @@ def how_to_replay(schedule: str | None, preemptions: int, elsewhere: str) -> str
     return f"schedule: {preemptions:,} preemptions; {where}"
 
 
-def check_places(points: Sequence[Point], pcpus: int, threads: int) -> None:
+def check_points(points: Sequence[Point], pcpus: int, threads: int) -> None:
     """Refuse points on a pCPU or for a thread that the machine does not have."""
     for number, one in enumerate(points, 1):
         if one.pcpu >= pcpus:

@@ -138,6 +138,20 @@ _AMD_FIELDS = {path: drawn for path, drawn in _FIELDS.items() if not path.starts
 
 
 @st.composite
+def pinnings(draw: st.DrawFn, vcpus: int, pcpus: int) -> str:
+    """Any placement of a VM, as the command line spells it."""
+    one = st.integers(0, pcpus - 1)
+    several = st.tuples(one, one).map(lambda pair: f"{min(pair)}-{max(pair)}")
+    mixed = st.lists(one | several.map('"{}"'.format), min_size=vcpus, max_size=vcpus)
+    return draw(
+        st.sampled_from(("vcpu-to-pcpu", "spread", "none", "none"))
+        | st.lists(one, min_size=vcpus, max_size=vcpus).map(lambda places: ",".join(map(str, places)))
+        | several
+        | mixed.map(lambda places: f"[{','.join(map(str, places))}]")
+    )
+
+
+@st.composite
 def commands(draw: st.DrawFn, policies: tuple[str, ...] = tuple(one.name for one in POLICIES)) -> Command:
     """Any small machine: guests, VMs, placements, policies, costs, PLE parameters, seeds.
 
@@ -170,6 +184,7 @@ def commands(draw: st.DrawFn, policies: tuple[str, ...] = tuple(one.name for one
     if fields.get("kvm.apicv") == "false":
         fields.pop("kvm.ipiv", None)
     for vm in range(vms):
-        places = draw(st.just(None) | st.lists(st.integers(0, pcpus - 1), min_size=vcpus, max_size=vcpus))
-        fields[f"vm.{vm}.pinning"] = "round-robin" if places is None else ",".join(map(str, places))
+        fields[f"vm.{vm}.pinning"] = draw(pinnings(vcpus, pcpus))
+    if pcpus > 2:
+        fields["hardware.llc_pcpus"] = str(draw(st.sampled_from((0, 1, 2, 2))))
     return Command(subject, changes, fields)

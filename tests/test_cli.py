@@ -65,7 +65,7 @@ def test_options_and_dotted_fields_reach_the_scenario(folder: Path, machine: lis
     (asked,) = machine
     assert (asked.policy, asked.seed, asked.duration_ms, asked.hardware.pcpus) == ("debooster", 7, 2000, 4)
     assert (asked.host.hz, asked.kvm.ple_gap) == (1000, 64)
-    assert [(vm.name, vm.vcpus, vm.pinning) for vm in asked.vm] == [("a", 3, (0, 1, 3)), ("a2", 3, "round-robin")]
+    assert [(vm.name, vm.vcpus, vm.pinning) for vm in asked.vm] == [("a", 3, (0, 1, 3)), ("a2", 3, "vcpu-to-pcpu")]
 
 
 def test_guest_runs_without_a_scenario(folder: Path, machine: list[Scenario]) -> None:

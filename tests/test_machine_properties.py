@@ -16,11 +16,14 @@ from pleemu.machine.result import Run
 from pleemu.machine.run import simulate
 from pleemu.observe.events import (
     APIC_IPI,
+    CAUSE_SHIFT,
     KVM_ENTRY,
     KVM_EXIT,
     PAUSE_INSTRUCTION,
+    PCPU_MASK,
     PLE_WINDOW,
     PROBE,
+    SCHED_MIGRATE,
     SCHED_SWITCH,
     SCHED_WAKEUP,
     STATE_DEAD,
@@ -28,6 +31,7 @@ from pleemu.observe.events import (
     YIELD_TO,
     exit_reasons,
 )
+from pleemu.observe.records import MIGRATIONS
 
 ASLEEP, READY, ON_PCPU, DEAD = "asleep", "ready", "on a pCPU", "dead"
 
@@ -117,10 +121,11 @@ def check_windows(observed: Observed) -> None:
 
 
 def check_threads(observed: Observed) -> None:
-    """One thread a pCPU, where it is pinned; guests run between entry and exit; only ready threads are boosted."""
+    """One thread a pCPU, where it may run; guests run between entry and exit; only ready threads are boosted."""
     scenario = observed.run.scenario
     vm = vm_of(observed.run)
-    home = [one.pcpu_of(index, scenario.hardware.pcpus) for one in scenario.vm for index in range(one.vcpus)]
+    allowed = scenario.allowed_pcpus()
+    home: dict[int, int] = {}  # the pCPU on whose queue a thread is or was
     current = dict.fromkeys(range(scenario.hardware.pcpus), -1)
     life = dict.fromkeys(range(len(vm)), None)
     in_guest: dict[int, bool] = {}
@@ -133,7 +138,8 @@ def check_threads(observed: Observed) -> None:
                 life[a] = ASLEEP if c == STATE_SLEEPING else DEAD if c == STATE_DEAD else READY
                 assert in_guest.get(a) is not True or c == STATE_DEAD
             if b >= 0:
-                assert home[b] == pcpu
+                assert home.setdefault(b, pcpu) == pcpu
+                assert pcpu in allowed[b]
                 assert life[b] in (READY, None)  # None: it has never run
                 life[b] = ON_PCPU
             current[pcpu] = b
@@ -141,6 +147,13 @@ def check_threads(observed: Observed) -> None:
             assert life[a] == ASLEEP
             assert b == home[a]
             life[a] = READY
+        elif kind == SCHED_MIGRATE:
+            target, cause = c & PCPU_MASK, MIGRATIONS[c >> CAUSE_SHIFT]
+            assert home.setdefault(a, b) == b
+            assert b != target
+            assert target in allowed[a]
+            assert life[a] == ASLEEP if cause == "wake-up" else life[a] in (READY, None)
+            home[a] = target
         elif kind == YIELD_TO:
             assert a != vcpu
             assert vm[a] == vm[vcpu]
@@ -172,6 +185,11 @@ def check_counts(observed: Observed) -> None:
     assert sum(row.attempts for row in run.boosts) == yields.total()
     assert sum(row.accepted for row in run.boosts) == yields[1]
     assert all(row.honoured <= row.accepted for row in run.boosts)
+    moved = Counter(
+        (vm_of(run)[a], c >> CAUSE_SHIFT) for _, kind, _, _, a, _, c in rows(observed) if kind == SCHED_MIGRATE
+    )
+    names = [vm.name for vm in run.vms]
+    assert {(names.index(row.vm), MIGRATIONS.index(row.cause)): row.count for row in run.migrations} == moved
     assert sum(vm.cpu_share for vm in run.vms) <= 1 + 1e-9
     assert all(0 <= vm.guest_share <= vm.cpu_share + 1e-9 for vm in run.vms)
 
@@ -236,7 +254,7 @@ def test_the_machines_of_these_properties_do_something() -> None:
     for subject, vcpus in (("ticket_lock", 4), ("overboost", 5), (str(GUESTS / "ping_pong.S"), 3)):
         for policy in ("vanilla", "strict-boost+debooster"):
             fields = {"host.hz": "1000", "host.online_cpus": "1", "hardware.tsc_khz": "100000"}
-            fields |= {"vm.pinning": "round-robin", "vm.memory_kib": "256"}
+            fields |= {"vm.pinning": "vcpu-to-pcpu", "vm.memory_kib": "256"}
             changes = {"policy": policy, "duration": "100ms", "vms": 2, "vcpus": vcpus, "pcpus": 2}
             observed = observe(Command(subject, changes, fields))
             seen["taken"] += check_mutual_exclusion(observed)

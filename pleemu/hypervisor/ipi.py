@@ -8,8 +8,9 @@ from pleemu.hardware.clock import cycles_to_ns
 from pleemu.hardware.interrupts import any_posted, deliverable, send_host_interrupt, set_vector, take_over_posted
 from pleemu.hardware.records import EXITING, GUEST, NEVER
 from pleemu.jit import compiled
-from pleemu.observe.events import SCHED_WAKEUP
+from pleemu.observe.events import CAUSE_SHIFT, SCHED_MIGRATE, SCHED_WAKEUP
 from pleemu.observe.journal import record
+from pleemu.observe.records import MIGRATE_WAKEUP
 from pleemu.scheduler.core import wake_up_process
 from pleemu.scheduler.records import TASK_DEAD
 
@@ -49,11 +50,15 @@ def is_in_guest(m, p, home, target, now):
 
 @compiled
 def kvm_vcpu_wake_up(m, p, target, now):
-    """A halted vCPU is woken; its pCPU may have to reschedule."""
+    """A halted vCPU is woken, perhaps on another pCPU than it slept on; that may have to reschedule."""
     vcpu = m.vcpu[target]
+    slept_on = m.task[target].cpu
     vcpu.on_wait_queue = 0  # swait: the waker takes it off the queue
     home = wake_up_process(m, p, target, cycles_to_ns(m.clock[0], now))
     vcpu.ready = 1
+    if home != slept_on:
+        record(m, now, SCHED_MIGRATE, p, m.pcpu[p].vcpu, target, slept_on, home | MIGRATE_WAKEUP << CAUSE_SHIFT)
+        m.migrations[vcpu.vm, MIGRATE_WAKEUP] += 1
     record(m, now, SCHED_WAKEUP, p, m.pcpu[p].vcpu, target, home, 0)
     if home != p and m.rq[home].need_resched == 1:
         send_host_interrupt(m, home, now + m.cost[0].ipi)

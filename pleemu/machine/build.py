@@ -20,14 +20,25 @@ from pleemu.hardware.protection import INSIDE, NO_INSTRUCTION
 from pleemu.hardware.records import BUFFER_LIMIT, CLOCK, CPU, FAULT, IDLE, LINE, NEVER, PCPU, SPACE, STORE, TIMING
 from pleemu.hypervisor.records import COST, KVM, RESUME_ENTER, VCPU, VM
 from pleemu.kernel import HOST_SCHEDULERS
+from pleemu.machine.placing import balance_of, balancer_of, domains_of, placement_of, sets_of
 from pleemu.machine.state import BIRTH, RUN, Machine
 from pleemu.machine.tunables import tunables_of
 from pleemu.observe.events import EVENT, EXIT_REASON_LIMIT
 from pleemu.observe.journal import SEED
-from pleemu.observe.records import BOOST, BOOST_CLASSES, EXITS, JOURNAL, LENGTH_BINS, PAUSE_RUN, RUN_GAP_NS
+from pleemu.observe.records import (
+    BOOST,
+    BOOST_CLASSES,
+    EXITS,
+    JOURNAL,
+    LENGTH_BINS,
+    MIGRATIONS,
+    PAUSE_RUN,
+    RUN_GAP_NS,
+)
 from pleemu.policy import Policy
 from pleemu.scenario import Program, Scenario, Vm
 from pleemu.scheduler import debooster
+from pleemu.scheduler.domains import LB_ENV, SG_LB_STATS
 from pleemu.scheduler.preemption import MADE_LIMIT
 from pleemu.scheduler.records import DRAW, POINT, PREEMPTION, RQ, TASK, TASK_INTERRUPTIBLE, sched_init
 from pleemu.scheduler.weights import INVERSE_WEIGHTS, WEIGHTS
@@ -100,6 +111,13 @@ def build(
         draw=_draw(scenario),
         given=records(max(1, len(scenario.points or ())), POINT),
         made=records(MADE_LIMIT, POINT),
+        allowed=sets_of(scenario.allowed_pcpus(), pcpus),
+        placement=placement_of(scenario),
+        balance=balance_of(scenario),
+        balancer=balancer_of(scenario, cycles_of(scenario, scenario.cost.ipi_ns)),
+        sd=domains_of(scenario),
+        sg=records(3, SG_LB_STATS),
+        lb_env=records(1, LB_ENV),
         vcpu=records(vcpus, VCPU),
         vm=records(len(scenario.vm), VM),
         kvm=_kvm(scenario, policy),
@@ -113,6 +131,7 @@ def build(
         run_lengths=np.zeros(LENGTH_BINS, np.int64),
         continuous=np.zeros(1, np.int64),
         boost=np.zeros((len(scenario.vm), len(BOOST_CLASSES)), BOOST).view(np.recarray),
+        migrations=np.zeros((len(scenario.vm), len(MIGRATIONS)), np.int64),
         pause_columns=np.zeros((vcpus, COLUMNS), np.int64),
         running_columns=np.zeros((vcpus, COLUMNS), np.int64),
         births=_births(scenario, layout),
@@ -134,6 +153,7 @@ def build(
     machine.run.progress = NEVER
     for number, vm in enumerate(scenario.vm):
         _vm(machine, scenario, policy, layout, number, vm)
+    machine.task.cpu = [allowed[0] for allowed in scenario.allowed_pcpus()]
     _preemptions(machine, scenario)
     return machine, layout
 
@@ -359,7 +379,6 @@ def _vm(machine: Machine, scenario: Scenario, policy: Policy, layout: Layout, nu
         vcpu.vm = number
         vcpu.id = index
         vcpu.exited_at = vcpu.named_at = -1
-        task.cpu = vm.pcpu_of(index, scenario.hardware.pcpus)
         task.weight = WEIGHTS[20]
         task.inverse_weight = INVERSE_WEIGHTS[20]
         task.state = TASK_INTERRUPTIBLE

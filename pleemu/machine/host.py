@@ -55,6 +55,7 @@ from pleemu.observe.events import (
 )
 from pleemu.observe.journal import record
 from pleemu.observe.statistics import add_running, count_exit, count_pause_exit, finish_run, time_exit
+from pleemu.scheduler.balance import nohz_idle_balance, trigger_load_balance
 from pleemu.scheduler.core import scheduler_tick
 from pleemu.scheduler.preemption import arm, strike
 from pleemu.scheduler.records import TASK_DEAD, TASK_INTERRUPTIBLE
@@ -94,16 +95,23 @@ def host_step(m, p):
     elif phase == SWITCHING:
         resume(m, p, now)
     elif phase == RESCHEDULING:
+        nohz_idle_balance(m, p, now)
         schedule(m, p, STATE_RUNNING, now)
 
 
 @compiled
 def tick(m, p, now):
     """The timer interrupt of the host, at the end of the host code that it struck in."""
-    pcpu = m.pcpu[p]
+    handle_tick(m, p, now)
+    m.pcpu[p].cycle = now + m.cost[0].tick
+
+
+@compiled
+def handle_tick(m, p, now):
+    """scheduler_tick, and the load balancing that it sets off."""
     scheduler_tick(m, p, cycles_to_ns(m.clock[0], now))
+    trigger_load_balance(m, p, now)
     set_next_tick(m, p, now)
-    pcpu.cycle = now + m.cost[0].tick
 
 
 @compiled
@@ -156,8 +164,7 @@ def handle_exit(m, p, now):
         if m.kvm[0].ipiv == 1:
             spent += pi_wakeup_handler(m, p, now) * cost.wakeup
         if pcpu.next_tick <= now:
-            scheduler_tick(m, p, cycles_to_ns(m.clock[0], now))
-            set_next_tick(m, p, now)
+            handle_tick(m, p, now)
             spent += cost.tick
         go(m, p, ENTERING, now + spent)
 

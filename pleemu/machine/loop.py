@@ -49,6 +49,7 @@ from pleemu.observe.events import (
 )
 from pleemu.observe.journal import record
 from pleemu.scheduler.core import wake_up_new_task
+from pleemu.scheduler.placement import select_idlest_rq
 from pleemu.scheduler.preemption import MADE_LIMIT, strike
 
 # Why `run_machine` returned.
@@ -99,11 +100,11 @@ def advance(m):
 
 @compiled
 def start_thread(m):
-    """The next vCPU's thread comes into being on its pCPU."""
+    """The next vCPU's thread comes into being, on its pCPU or on the idlest."""
     run = m.run[0]
     now = run.next_birth
     v = m.births[run.started].vcpu
-    p = m.task[v].cpu
+    p = select_idlest_rq(m, v)
     wake_up_new_task(m, p, v, cycles_to_ns(m.clock[0], now))
     if m.rq[p].need_resched == 1:
         send_host_interrupt(m, p, now + m.cost[0].ipi)

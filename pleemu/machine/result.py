@@ -67,6 +67,15 @@ class BoostStatistics:
 
 
 @frozen(kw_only=True)
+class MigrationStatistics:
+    """How often a thread of one VM was taken to another pCPU, for one cause."""
+
+    vm: str
+    cause: str  # wake-up | new idle | idle | busy | active
+    count: int
+
+
+@frozen(kw_only=True)
 class VmResult:
     """One VM's part of the host and what it did with it."""
 
@@ -107,6 +116,7 @@ class Run:
     boosts: tuple[BoostStatistics, ...]
     vms: tuple[VmResult, ...]
     timeline: Timeline = field(repr=False)
+    migrations: tuple[MigrationStatistics, ...] = ()
     preemptions: int | None = None  # points of the chaos scheduler that had an effect; None: another scheduler
     schedule: str | None = field(default=None, repr=False)  # their token; None, too, if they are too many for one
 

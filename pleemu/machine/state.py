@@ -49,6 +49,13 @@ class Machine(NamedTuple):
     draw: np.recarray  # [1]
     given: np.recarray  # preemption points that the scenario gives, in the order of pCPU and cycle
     made: np.recarray  # [buffer] those that had an effect, in the order in which they had it
+    allowed: np.ndarray  # [v, word] set of pCPUs that the task may run on
+    placement: np.recarray  # [v, then p: the idle task]
+    balance: np.recarray  # [p]
+    balancer: np.recarray  # [1]
+    sd: np.recarray  # [p, level] scheduling domains, from the lowest on
+    sg: np.recarray  # [3] groups that a balancing pass compares
+    lb_env: np.recarray  # [1]
     # hypervisor
     vcpu: np.recarray  # [v]
     vm: np.recarray  # [j]
@@ -64,6 +71,7 @@ class Machine(NamedTuple):
     run_lengths: np.ndarray  # number of runs, by powers of two
     continuous: np.ndarray  # [1] exits that belong to a run of two or more
     boost: np.recarray  # [j, class]
+    migrations: np.ndarray  # [j, cause]
     pause_columns: np.ndarray  # [v, column]
     running_columns: np.ndarray  # [v, column]
     # the run

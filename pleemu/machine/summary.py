@@ -11,6 +11,7 @@ from pleemu.machine.result import (
     BoostStatistics,
     ContinuousRun,
     ExitStatistics,
+    MigrationStatistics,
     PleStatistics,
     Run,
     Timeline,
@@ -18,7 +19,7 @@ from pleemu.machine.result import (
 )
 from pleemu.machine.state import Machine
 from pleemu.observe.events import exit_reasons
-from pleemu.observe.records import BOOST_CLASSES
+from pleemu.observe.records import BOOST_CLASSES, MIGRATIONS
 from pleemu.policy import Policy
 from pleemu.scenario import Scenario
 
@@ -52,6 +53,7 @@ def summarise(
         boosts=_boosts(machine, scenario),
         vms=_vms(machine, layout, scenario),
         timeline=_timeline(machine, scenario),
+        migrations=_migrations(machine, scenario),
         preemptions=preemptions,
         schedule=schedule,
     )
@@ -142,6 +144,15 @@ def _boosts(machine: Machine, scenario: Scenario) -> tuple[BoostStatistics, ...]
         for number, vm in enumerate(scenario.vm)
         for target, cell in zip(BOOST_CLASSES, machine.boost[number], strict=True)
         if cell["attempts"]
+    )
+
+
+def _migrations(machine: Machine, scenario: Scenario) -> tuple[MigrationStatistics, ...]:
+    return tuple(
+        MigrationStatistics(vm=vm.name, cause=cause, count=int(count))
+        for vm, counts in zip(scenario.vm, machine.migrations, strict=True)
+        for cause, count in zip(MIGRATIONS, counts, strict=True)
+        if count
     )
 
 

@@ -14,6 +14,7 @@ from pleemu.jit import compiled
 from pleemu.observe.events import SCHED_SWITCH, STATE_PREEMPTED, STATE_RUNNING
 from pleemu.observe.journal import record
 from pleemu.observe.statistics import add_running
+from pleemu.scheduler.balance import active_load_balance, finish_active_balance, newidle_balance
 from pleemu.scheduler.core import pick_next_task
 
 
@@ -22,12 +23,19 @@ def schedule(m, p, state, now):
     """schedule(): pick, and switch if it is another thread."""
     pcpu = m.pcpu[p]
     prev = pcpu.vcpu
+    pushed = -1
+    if m.balance[p].active_balance == 1:
+        pushed = active_load_balance(m, p, now, state == STATE_RUNNING or state == STATE_PREEMPTED)
     chosen = pick_next_task(m, p, cycles_to_ns(m.clock[0], now))
+    if chosen < 0 and prev >= 0 and newidle_balance(m, p, now):
+        chosen = pick_next_task(m, p, cycles_to_ns(m.clock[0], now))
     if pcpu.hint_vcpu >= 0:
         if pcpu.hint_vcpu == chosen:
             m.boost[m.vcpu[chosen].vm, pcpu.hint_class].honoured += 1
         pcpu.hint_vcpu = -1
     if chosen == prev:
+        if pushed >= 0:
+            finish_active_balance(m, p, pushed, now)
         if prev < 0:
             sleep_idle(m, p, now)
         else:
@@ -40,6 +48,8 @@ def schedule(m, p, state, now):
         m.vcpu[prev].thread_cycles += now - pcpu.since
     pcpu.vcpu = chosen
     pcpu.since = now
+    if pushed >= 0:
+        finish_active_balance(m, p, pushed, now)
     if chosen < 0:
         sleep_idle(m, p, now)
     else:

@@ -9,6 +9,7 @@
     APIC_IPI        destination field   vector           low half of the ICR (sent by `vcpu`)
     YIELD_TO        target vCPU         result (1,0,-3)  0
     PROBE           probe number        operand          RIP
+    SCHED_MIGRATE   moved vCPU          from pCPU        to pCPU | cause << CAUSE_SHIFT (`records.MIGRATIONS`)
 
 vCPUs are numbered through all VMs; -1 is the idle task. `cycle` is in core cycles.
 """
@@ -24,7 +25,11 @@ import numpy as np
     APIC_IPI,
     YIELD_TO,
     PROBE,
-) = range(8)
+    SCHED_MIGRATE,
+) = range(9)
+
+PCPU_MASK = 0xFFFF  # of SCHED_MIGRATE's c
+CAUSE_SHIFT = 16
 
 # States of the task that is switched out, as sched_switch prints them.
 STATE_RUNNING, STATE_PREEMPTED, STATE_SLEEPING, STATE_DEAD = range(4)

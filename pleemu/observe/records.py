@@ -33,6 +33,10 @@ PAUSE_RUN = np.dtype(
 RUN_GAP_NS = 1_000_000
 LENGTH_BINS = 32  # run lengths by powers of two
 
+# Why a thread is taken to another pCPU; where it begins is not a migration.
+MIGRATE_WAKEUP, MIGRATE_NEW_IDLE, MIGRATE_IDLE, MIGRATE_BUSY, MIGRATE_ACTIVE = range(5)
+MIGRATIONS = ("wake-up", "new idle", "idle", "busy", "active")
+
 # Directed yields, by what the nominated vCPU was.
 BOOST_KERNEL, BOOST_USER, BOOST_WOKEN = range(3)
 BOOST_CLASSES = ("preempted in kernel mode", "preempted in user mode", "woken, not yet run")

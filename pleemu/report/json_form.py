@@ -32,6 +32,7 @@ RUN_KEYS = {
     "pauses_before_first: in the loop that led to the first one, guest_ns: mean kvm_entry to kvm_exit",
     "boosts": "directed yields per VM and state of the target: attempts, accepted, honoured; ran: targets that "
     "ran at last, waited_ns, most_ns: after the first accepted yield that named them",
+    "migrations": "threads taken to another pCPU, per VM and cause: count",
     "vms": "per VM: name, vcpus, cpu_share, guest_share (of all pCPU time, 0..1), operations, image, compilers",
 }
 
@@ -57,6 +58,7 @@ def run_to_dict(run: Run) -> dict[str, Any]:
         "exit_times": [attrs.asdict(row) for row in run.exits],
         "ple": attrs.asdict(run.ple),
         "boosts": [attrs.asdict(row) for row in run.boosts],
+        "migrations": [attrs.asdict(row) for row in run.migrations],
         "vms": [attrs.asdict(vm) for vm in run.vms],
     }
     plain = {key: values[key] if key in values else getattr(run, key) for key in RUN_KEYS}

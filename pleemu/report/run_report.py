@@ -9,6 +9,7 @@ from rich.text import Text
 
 from pleemu.machine.result import ExitStatistics, Run
 from pleemu.observe.events import PAUSE_EXIT_NAMES
+from pleemu.observe.records import MIGRATIONS
 from pleemu.report import units
 from pleemu.report.grid import Column, Grid
 from pleemu.schedule import how_to_replay
@@ -36,6 +37,8 @@ def _sections(run: Run, hint: str) -> Iterator[RenderableType]:
         yield continuous_table(run)
     if run.boosts:
         yield boost_table(run)
+    if run.migrations:
+        yield migration_table(run)
     yield vm_table(run)
     if run.scenario.look_for:
         yield paragraph("Look for", run.scenario.look_for)
@@ -198,6 +201,21 @@ def boost_table(run: Run) -> Grid:
             units.time(one.waited_ns / one.ran) if one.ran else "-",
             units.time(one.most_ns) if one.ran else "-",
         )
+    return grid
+
+
+def migration_table(run: Run) -> Grid:
+    """Return how often the scheduler took threads to other pCPUs, and why."""
+    counts = {(row.vm, row.cause): row.count for row in run.migrations}
+    grid = Grid(
+        "Migrations, by cause",
+        (Column("VM", left=True, shrinks=True), *(Column(cause) for cause in MIGRATIONS)),
+        note="New idle: pulled by a pCPU that ran out of work; idle and busy: by periodic balancing; "
+        "active: taken while it ran.",
+    )
+    for vm in run.vms:
+        if any((vm.name, cause) in counts for cause in MIGRATIONS):
+            grid.add(vm.name, *(units.count(counts.get((vm.name, cause), 0)) for cause in MIGRATIONS))
     return grid
 
 

@@ -15,6 +15,7 @@ from pleemu.scheduler.account import (
 )
 from pleemu.scheduler.debooster import deboost
 from pleemu.scheduler.mru import list_move
+from pleemu.scheduler.placement import end_idle, select_task_rq
 from pleemu.scheduler.records import CFS, CHAOS, TASK_DEAD, TASK_INTERRUPTIBLE, TASK_RUNNING
 
 ESRCH = 3
@@ -65,13 +66,8 @@ def wake_up_process(m, p, task, now):
     if m.task[task].on_rq == 0:
         q = select_task_rq(m, p, task, now)
     try_to_wake_up(m, q, task, now)
+    end_idle(m, q, now)
     return q
-
-
-@compiled
-def select_task_rq(m, p, task, now):
-    """Where a task that CPU ``p`` wakes shall run: where it slept."""
-    return m.task[task].cpu
 
 
 @compiled

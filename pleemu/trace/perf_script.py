@@ -62,6 +62,7 @@ class PerfScript:
             events.PLE_WINDOW: self._ple_window,
             events.SCHED_SWITCH: self._sched_switch,
             events.SCHED_WAKEUP: self._sched_wakeup,
+            events.SCHED_MIGRATE: self._sched_migrate,
             events.APIC_IPI: self._apic_ipi,
             events.PROBE: self._probe,
         }
@@ -106,6 +107,14 @@ class PerfScript:
         woken, target_pcpu, _ = event
         comm, pid = self._task(woken, target_pcpu)
         return f"sched:sched_wakeup: comm={comm} pid={pid} prio={_PRIORITY} target_cpu={target_pcpu:03d}"
+
+    def _sched_migrate(self, pcpu: int, __: int, event: _Event) -> str:
+        moved, from_pcpu, to_pcpu = event
+        comm, pid = self._task(moved, pcpu)
+        to_pcpu &= events.PCPU_MASK
+        return (
+            f"sched:sched_migrate_task: comm={comm} pid={pid} prio={_PRIORITY} orig_cpu={from_pcpu} dest_cpu={to_pcpu}"
+        )
 
     def _apic_ipi(self, _: int, __: int, event: _Event) -> str:
         destination, vector, icr = event
