@@ -9,8 +9,10 @@
     APIC_IPI        destination field   vector           low half of the ICR (sent by `vcpu`)
     YIELD_TO        target vCPU         result (1,0,-3)  0
     PROBE           probe number        operand          RIP
+    HALT_POLL       old halt_poll_ns    new              0
 
-vCPUs are numbered through all VMs; -1 is the idle task. `cycle` is in core cycles.
+vCPUs are numbered through all VMs, and threads of the host behind them; -1 is the idle task.
+Where a vCPU's thread is switched or woken, one of the host may be. `cycle` is in core cycles.
 """
 
 import numpy as np
@@ -24,7 +26,8 @@ import numpy as np
     APIC_IPI,
     YIELD_TO,
     PROBE,
-) = range(8)
+    HALT_POLL,
+) = range(9)
 
 # States of the task that is switched out, as sched_switch prints them.
 STATE_RUNNING, STATE_PREEMPTED, STATE_SLEEPING, STATE_DEAD = range(4)
@@ -69,7 +72,7 @@ EVENT = np.dtype(
         ("cycle", "i8"),
         ("kind", "i8"),
         ("pcpu", "i8"),
-        ("vcpu", "i8"),  # whose thread was current, -1 idle
+        ("vcpu", "i8"),  # whose thread was current, or which thread of the host; -1 idle
         ("a", "i8"),
         ("b", "i8"),
         ("c", "i8"),

@@ -29,7 +29,10 @@ RUN_KEYS = {
     "ple": "PAUSE exits: exits, continuous, longest_run, by_symbol, runs, run_lengths; pauses executed without one, "
     "pauses_before_first: in the loop that led to the first one, guest_ns: mean kvm_entry to kvm_exit",
     "boosts": "directed yields per VM and state of the target: attempts, accepted, honoured",
-    "vms": "per VM: name, vcpus, cpu_share, guest_share (of all pCPU time, 0..1), operations, image, compilers",
+    "vms": "per VM: name, vcpus, cpu_share, guest_share (of all pCPU time, 0..1), operations, image, compilers; "
+    "halts, polls: halts that began with a poll, polled: polls that an interrupt ended",
+    "threads": "per table [[thread]], threads of the host: name, count, cpu_share, bursts finished",
+    "idle_share": "of all pCPU time, 0..1: no thread was on the pCPU",
 }
 
 # The keys of a file's object, as `pleemu conform --help` documents them.
@@ -55,6 +58,7 @@ def run_to_dict(run: Run) -> dict[str, Any]:
         "ple": attrs.asdict(run.ple),
         "boosts": [attrs.asdict(row) for row in run.boosts],
         "vms": [attrs.asdict(vm) for vm in run.vms],
+        "threads": [attrs.asdict(thread) for thread in run.threads],
     }
     plain = {key: values[key] if key in values else getattr(run, key) for key in RUN_KEYS}
     return {key: _finite(value) for key, value in plain.items()}
