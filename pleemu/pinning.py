@@ -85,13 +85,14 @@ def _numbers(text: str) -> Sequence[int]:
     return tuple(sorted({pcpu for first, last in ranges_of(text) or [] for pcpu in range(first, last + 1)}))
 
 
-def check_places(pinning: Pinning, *, where: str, vcpus: int, pcpus: int) -> None:
-    """Refuse pCPUs that do not exist, and a list that is not as long as the VM has vCPUs."""
-    if isinstance(pinning, tuple) and len(pinning) != vcpus:
+def check_places(pinning: Pinning, *, where: str, count: int, field: str, pcpus: int) -> None:
+    """Refuse pCPUs that do not exist, and a list that is not as long as there are threads (``field`` says how many)."""
+    if isinstance(pinning, tuple) and len(pinning) != count:
+        what = "vCPUs" if field == "vcpus" else "threads"
         raise FieldError(
             f"{where}.pinning",
-            f"places {len(pinning)} vCPUs, but {where}.vcpus is {vcpus}; "
-            f"name {vcpus} pCPUs or use {VCPU_TO_PCPU!r} or {NONE!r}",
+            f"places {len(pinning)} {what}, but {where}.{field} is {count}; "
+            f"name {count} pCPUs or use {VCPU_TO_PCPU!r} or {NONE!r}",
         )
     if pinning in WORDS:
         return

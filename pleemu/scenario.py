@@ -17,7 +17,7 @@ from pleemu.compiler import AUTO, check_compiler, check_flags
 from pleemu.errors import ScenarioError
 from pleemu.fields import REQUIRED, FieldError, choice, custom, integer, number, show, switch, table, tables, text
 from pleemu.kernel import HOST_SCHEDULERS
-from pleemu.pinning import VCPU_TO_PCPU, allowed_of, check_pinning, check_places, parse_pinning
+from pleemu.pinning import NONE, VCPU_TO_PCPU, allowed_of, check_pinning, check_places, parse_pinning
 from pleemu.policy import policy
 from pleemu.processor import AMD, FIGURES, INTEL, PROCESSORS, Processor, processor
 from pleemu.schedule import Point, check_points, parse_schedule
@@ -27,7 +27,9 @@ from pleemu.toml import read_toml
 U16_MAX = 2**16 - 1
 U32_MAX = 2**32 - 1
 VCPU_LIMIT = 4096  # of all VMs together
+THREAD_LIMIT = 1024  # of all tables [[thread]] together
 MEMORY_LIMIT_KIB = 4 << 20  # of all VMs together: 4 GiB of host memory
+COMM_LIMIT = 15  # TASK_COMM_LEN without its zero
 _OF_PRESET = "that of the processor"
 _CYCLES = {"unit": "core cycles", "none": _OF_PRESET}
 _CALIBRATED = "calibrated: "
@@ -119,6 +121,12 @@ class Kvm:
     )
     apicv: bool = switch(True, "virtualise interrupts: a running vCPU takes an IPI without an exit")
     ipiv: bool = switch(False, "virtualise IPIs, as v5.19 can: a vCPU sends one to one other without an exit")
+    halt_poll_ns: int = integer(
+        200_000, 0, U32_MAX, "longest time that a halted vCPU keeps its pCPU and polls; 0: it sleeps at once", unit="ns"
+    )
+    halt_poll_ns_grow: int = integer(2, 0, U32_MAX, "factor of a vCPU's poll time after a short halt; 0: it stays")
+    halt_poll_ns_grow_start: int = integer(10_000, 0, U32_MAX, "least poll time that it grows to", unit="ns")
+    halt_poll_ns_shrink: int = integer(0, 0, U32_MAX, "divisor of a vCPU's poll time after a long halt; 0: to 0")
 
     def __attrs_post_init__(self) -> None:
         if self.ipiv and not self.apicv:
@@ -174,7 +182,10 @@ class Host:
     online_cpus: int | None = integer(
         None, 1, 8192, "CPUs that scale the tunables by 1+floor(log2(min(n,8)))", none="hardware.pcpus"
     )
-    start_spread_ms: float = number(0.0, 0, 60_000, "vCPU threads start at random moments within it", unit="ms")
+    start_spread_ms: float = number(0.0, 0, 60_000, "threads start at random moments within it", unit="ms")
+    skew_tick: bool = switch(
+        False, "kernel parameter skew_tick=1: pCPU p ticks later by p half periods / pcpus; else all tick in phase"
+    )
     schedule: str | None = custom(
         None,
         _check_schedule,
@@ -274,6 +285,9 @@ class Cost:
     )
     wakeup_ns: int = _cost(1000, "try_to_wake_up of a halted vCPU", _PROPOSED + "a wake-up on another runqueue")
     idle_exit_ns: int = _cost(1500, "leaving the host's idle state", _PROPOSED + "exit latency of a shallow C-state")
+    poll_turn_ns: int = _cost(
+        50, "one turn of the halt-poll loop", _PROPOSED + "a check for interrupts and a reading of the clock", low=1
+    )
 
 
 def _tuple_of_list(value: Any) -> Any:
@@ -330,8 +344,40 @@ class Vm:
         converter=_tuple_of_list,
         parse=parse_pinning,
     )
+    nice: int = integer(0, -20, 19, "nice value of its vCPU threads")
     memory_kib: int = integer(512, 16, 65536, "memory of the guest", unit="KiB")
     writable_code: bool = switch(False, "code and constants may be written, but never an instruction")
+
+
+def _check_comm(name: str) -> None:
+    if not name.isascii() or len(name) > COMM_LIMIT:
+        raise ScenarioError(f"{show(name)} cannot be a thread's name; use at most {COMM_LIMIT} ASCII characters")
+
+
+@frozen(kw_only=True)
+class Thread:
+    """Threads of the host that compete with the vCPUs: hogs, or periodic ones that sleep in between."""
+
+    name: str = text(REQUIRED, "name in reports and traces", check=_check_comm)
+    count: int = integer(1, 1, THREAD_LIMIT, "identical copies")
+    busy_us: int = integer(1_000, 1, 600_000_000, "CPU time of each burst of a periodic thread", unit="us")
+    period_us: int = integer(
+        0, 0, 600_000_000, "from the beginning of one burst to that of the next; 0: always runnable", unit="us"
+    )
+    nice: int = integer(0, -20, 19, "nice value")
+    pinning: str | tuple[int | str, ...] = custom(
+        NONE,
+        check_pinning,
+        "as that of a VM's vCPUs: none, 0-3, vcpu-to-pcpu (copy i on pCPU i), or a place for each copy",
+        converter=_tuple_of_list,
+        parse=parse_pinning,
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if 0 < self.period_us < self.busy_us:
+            raise FieldError(
+                "period_us", f"{self.period_us} is less than busy_us={self.busy_us}; use at least that, or 0 for a hog"
+            )
 
 
 def _check_settings(_: Any, attribute: Attribute[Any], value: Any) -> None:
@@ -372,6 +418,7 @@ class Scenario:
     host: Host = table(Host)
     cost: Cost = table(Cost)
     vm: tuple[Vm, ...] = tables(Vm)
+    thread: tuple[Thread, ...] = tables(Thread, default=())
     variant: tuple[Variant, ...] = tables(Variant, default=())
     folder: Path = field(default=Path(), eq=False)  # where programs are looked for; not part of the TOML
 
@@ -382,7 +429,7 @@ class Scenario:
 
     @property
     def start_spread_ns(self) -> int:
-        """The time within which the vCPU threads start, in ns."""
+        """The time within which the threads start, in ns."""
         return round(self.host.start_spread_ms * 1_000_000)
 
     @property
@@ -405,8 +452,9 @@ class Scenario:
         return Program(tuple(self.folder / name for name in names), vm.cc, vm.cflags)
 
     def allowed_pcpus(self) -> tuple[Sequence[int], ...]:
-        """Return the pCPUs that each vCPU may run on, through all VMs."""
+        """Return the pCPUs that each thread may run on: the vCPUs' through all VMs, then those of the host."""
         places = [(vm.pinning, index) for vm in self.vm for index in range(vm.vcpus)]
+        places += [(thread.pinning, copy) for thread in self.thread for copy in range(thread.count)]
         pcpus = self.hardware.pcpus
         return tuple(allowed_of(pinning, index, number, pcpus) for number, (pinning, index) in enumerate(places))
 
@@ -425,7 +473,8 @@ class Scenario:
             if vm.name in names:
                 raise FieldError(f"{where}.name", f"{vm.name!r} is also the name of vm.{names[vm.name]}; use another")
             names[vm.name] = number_of_vm
-            check_places(vm.pinning, where=where, vcpus=vm.vcpus, pcpus=self.hardware.pcpus)
+            check_places(vm.pinning, where=where, count=vm.vcpus, field="vcpus", pcpus=self.hardware.pcpus)
+        self._check_threads()
         rows = [variant.name for variant in self.variant]
         for number_of_variant, name in enumerate(rows):
             if name in rows[:number_of_variant]:
@@ -438,9 +487,20 @@ class Scenario:
         if memory_kib > MEMORY_LIMIT_KIB:
             raise FieldError("vm", f"{memory_kib} KiB in all VMs together are too much; use at most {MEMORY_LIMIT_KIB}")
         try:
-            check_points(self.points or (), self.hardware.pcpus, vcpus)
+            check_points(self.points or (), self.hardware.pcpus, len(self.allowed_pcpus()))
         except ScenarioError as error:
             raise FieldError("host.schedule", str(error)) from None
+
+    def _check_threads(self) -> None:
+        names = [thread.name for thread in self.thread]
+        for number_of_thread, thread in enumerate(self.thread):
+            where = f"thread.{number_of_thread}"
+            if thread.name in names[:number_of_thread]:
+                other = f"thread.{names.index(thread.name)}"
+                raise FieldError(f"{where}.name", f"{thread.name!r} is also the name of {other}; use another")
+            check_places(thread.pinning, where=where, count=thread.count, field="count", pcpus=self.hardware.pcpus)
+        if (threads := sum(thread.count for thread in self.thread)) > THREAD_LIMIT:
+            raise FieldError("thread", f"{threads} threads are too many; use at most {THREAD_LIMIT}")
 
 
 def with_fields(scenario: Scenario, fields: Mapping[str, Any]) -> Scenario:

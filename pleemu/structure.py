@@ -58,7 +58,8 @@ def paths(cls: type, prefix: str = "") -> Iterator[tuple[str, Attribute[Any]]]:
 def assign(data: dict[str, Any], cls: type, path: str, given: Any) -> None:
     """Set one field of a table, addressed by its dotted path, from text or to a value.
 
-    An entry of a list is addressed by its number, or all of them by leaving the number out.
+    An entry of a list is addressed by its number, or all of them by leaving the number out. A list that
+    may be empty grows by the number behind its last: ``thread.0.name`` makes the first thread.
     """
     parts = path.replace("-", "_").split(".")
     try:
@@ -88,18 +89,25 @@ def _addressed(data: dict[str, Any], cls: type, parts: list[str]) -> Iterator[tu
     elif table is not None:
         yield from _addressed(data[name], table, rest)
     else:
-        for entry, inner in _entries(data[name], rest):
+        for entry, inner in _entries(data[name], rest, may_grow=attribute.default is not attrs.NOTHING):
             yield from _addressed(entry, tables, inner)
 
 
-def _entries(entries: list[dict[str, Any]], parts: list[str]) -> list[tuple[dict[str, Any], list[str]]]:
+def _entries(
+    entries: list[dict[str, Any]], parts: list[str], *, may_grow: bool
+) -> list[tuple[dict[str, Any], list[str]]]:
     """Return the entries of a list that a path goes through: the numbered one or all."""
     number, *rest = parts
     if not number.isdecimal() or not rest:
+        if not entries:
+            raise FieldError("", "there is none yet; the first is number 0")
         return [(entry, parts) for entry in entries]
-    index = int(number) if len(number) < 9 else len(entries)
+    index = int(number) if len(number) < 9 else len(entries) + 1
+    if may_grow and index == len(entries):
+        entries.append({})
     if index >= len(entries):
-        raise FieldError("", f"there is no number {number}; the last is {len(entries) - 1}")
+        last = f"the last is {len(entries) - 1}" if entries else "the first is number 0"
+        raise FieldError("", f"there is no number {number}; {last}")
     return [(entries[index], rest)]
 
 

@@ -14,6 +14,13 @@ def cycles_to_ns(clock, cycles):
     return cycles // khz * 1_000_000 + cycles % khz * 1_000_000 // khz
 
 
+@compiled
+def ns_to_cycles(clock, ns):
+    """Nanoseconds -> core cycles, rounded up: after so many cycles at least that time has passed."""
+    khz = clock.core_khz
+    return ns // 1_000_000 * khz + (ns % 1_000_000 * khz + 999_999) // 1_000_000
+
+
 @inlined
 def cycles_to_tsc(clock, cycles):
     """Core cycles since the start -> TSC ticks."""

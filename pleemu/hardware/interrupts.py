@@ -10,7 +10,7 @@ from pleemu.hardware import flags
 from pleemu.hardware.isa import RSP
 from pleemu.hardware.memory import readable, store
 from pleemu.hardware.protection import is_protected
-from pleemu.hardware.records import FAULT_READONLY, FAULT_VECTOR, FAULT_WRITE, IDLE, NEVER, NO_FAULT
+from pleemu.hardware.records import COMPUTING, FAULT_READONLY, FAULT_VECTOR, FAULT_WRITE, IDLE, NEVER, NO_FAULT, POLLING
 from pleemu.jit import compiled
 
 # Selectors as Linux lays out its GDT: what an interrupt frame shows.
@@ -24,8 +24,8 @@ def send_host_interrupt(m, pcpu_index, arrival):
     pcpu = m.pcpu[pcpu_index]
     if arrival < pcpu.interrupt_at:
         pcpu.interrupt_at = arrival
-        if pcpu.phase == IDLE:
-            pcpu.cycle = arrival
+        if pcpu.phase in (IDLE, POLLING, COMPUTING):
+            pcpu.cycle = min(pcpu.cycle, arrival)
 
 
 @compiled

@@ -24,18 +24,21 @@ WORK_DEPTH = 8
     ENTERING,  # vcpu_enter_guest
     SWITCHING,  # the context switch is complete: the next thread goes on
     RESCHEDULING,  # the idle task calls schedule()
-) = range(8)
+    POLLING,   # kvm_vcpu_block looks for an interrupt again and again
+    COMPUTING,  # executes a thread of the host
+) = range(10)
 
 PCPU = np.dtype(
     [
         # the event loop
         ("cycle", "i8"),         # time of what it does next; NEVER while idle without an interrupt
         ("phase", "i8"),
-        ("vcpu", "i8"),          # whose thread is current, -1 idle
+        ("vcpu", "i8"),          # whose thread is current; vCPUs and more: that of the host; -1 idle
         # timer and interrupts of the host
         ("ticks", "i8"),         # number of the next tick since time 0
         ("next_tick", "i8"),
         ("interrupt_at", "i8"),  # arrival of the earliest IPI on its way, NEVER if none
+        ("timer_at", "i8"),      # earliest timer of a sleeping thread of the host, NEVER if none
         # the last directed yield that named a vCPU of this pCPU, until the next pick
         ("hint_vcpu", "i8"),     # -1 none
         ("hint_class", "i8"),
@@ -54,8 +57,10 @@ PCPU = np.dtype(
         # constant
         ("word", "i8"),          # its bit in the sets of pCPUs
         ("bit", "i8"),
+        ("tick_offset", "i8"),   # its ticks come so much later than those of pCPU 0
         # statistics
-        ("since", "i8"),         # when the current thread was switched in
+        ("since", "i8"),         # when the current thread, or idle, was switched in
+        ("idle_cycles", "i8"),   # no thread was current
     ],
     align=True,
 )

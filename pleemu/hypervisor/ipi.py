@@ -4,14 +4,11 @@ v5.6 arch/x86/kvm/lapic.c: __apic_accept_irq; virt/kvm/kvm_main.c: kvm_vcpu_wake
 """
 
 from pleemu.hardware.apic import SVR_ENABLED
-from pleemu.hardware.clock import cycles_to_ns
 from pleemu.hardware.interrupts import any_posted, deliverable, send_host_interrupt, set_vector, take_over_posted
 from pleemu.hardware.records import EXITING, GUEST, NEVER
+from pleemu.hypervisor.halt_poll import poll_sees
+from pleemu.hypervisor.wake_up import wake_thread
 from pleemu.jit import compiled
-from pleemu.observe.events import CAUSE_SHIFT, SCHED_MIGRATE, SCHED_WAKEUP
-from pleemu.observe.journal import record
-from pleemu.observe.records import MIGRATE_WAKEUP
-from pleemu.scheduler.core import wake_up_process
 from pleemu.scheduler.records import TASK_DEAD
 
 
@@ -31,6 +28,8 @@ def accept_irq(m, p, target, vector, now, delay):
             cpu.pir_at = min(cpu.pir_at, now + delay + cost.ipi + cost.posted)  # no exit
         else:
             send_host_interrupt(m, home, now + delay + cost.ipi)
+    elif m.pcpu[home].vcpu == target:
+        poll_sees(m, home, now + 1)
     return 0
 
 
@@ -52,16 +51,9 @@ def is_in_guest(m, p, home, target, now):
 def kvm_vcpu_wake_up(m, p, target, now):
     """A halted vCPU is woken, perhaps on another pCPU than it slept on; that may have to reschedule."""
     vcpu = m.vcpu[target]
-    slept_on = m.task[target].cpu
     vcpu.on_wait_queue = 0  # swait: the waker takes it off the queue
-    home = wake_up_process(m, p, target, cycles_to_ns(m.clock[0], now))
     vcpu.ready = 1
-    if home != slept_on:
-        record(m, now, SCHED_MIGRATE, p, m.pcpu[p].vcpu, target, slept_on, home | MIGRATE_WAKEUP << CAUSE_SHIFT)
-        m.migrations[vcpu.vm, MIGRATE_WAKEUP] += 1
-    record(m, now, SCHED_WAKEUP, p, m.pcpu[p].vcpu, target, home, 0)
-    if home != p and m.rq[home].need_resched == 1:
-        send_host_interrupt(m, home, now + m.cost[0].ipi)
+    wake_thread(m, p, target, now)
     return m.cost[0].wakeup
 
 

@@ -7,6 +7,7 @@ Any other IPI exits behind the WRMSR, with APIC_WRITE.
     the destination's thread is   descriptor            so the processor
     in the guest                  ON clear              notifies its pCPU: no exit
     switched out, preempted       SN set                posts, and tells nobody
+    polling in HLT                ON clear              notifies its pCPU, where the poll loop sees what is posted
     halted                        NV = wake-up vector   interrupts the pCPU that it slept on: pi_wakeup_handler
 
 KVM sees none of it: no trace event, and no mark for Strict Boost.
@@ -14,6 +15,7 @@ KVM sees none of it: no trace event, and no mark for Strict Boost.
 
 from pleemu.hardware.apic import ICR_LEVEL, ICR_LOGICAL, ICR_MODE, ICR_VECTOR, destination_of
 from pleemu.hardware.interrupts import any_posted, send_host_interrupt, set_vector
+from pleemu.hypervisor.halt_poll import poll_sees
 from pleemu.hypervisor.ipi import is_in_guest, kvm_vcpu_wake_up
 from pleemu.jit import compiled
 from pleemu.scheduler.records import TASK_DEAD
@@ -40,6 +42,8 @@ def virtualise_ipi(m, p, sender, now):
         send_host_interrupt(m, home, now + cost.ipi)
     elif is_in_guest(m, p, home, target, now):
         cpu.pir_at = min(cpu.pir_at, now + cost.ipi + cost.posted)
+    elif m.pcpu[home].vcpu == target:
+        poll_sees(m, home, now + 1)
     return True
 
 

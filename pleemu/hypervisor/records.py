@@ -16,6 +16,11 @@ VCPU = np.dtype(
         ("in_spin_loop", "i8"),
         ("dy_eligible", "i8"),
         ("ple_window", "i8"),           # TSC ticks, on AMD PAUSEs; reaches VMCS or VMCB at the next entry
+        # kvm_vcpu_block
+        ("halt_poll_ns", "i8"),         # time that it polls before it sleeps
+        ("blocked_from", "i8"),         # cycle at which the halt in progress began, -1 none
+        ("poll_from", "i8"),            # the loop's turns begin here, one every cost.poll_turn
+        ("poll_until", "i8"),           # no more turns from here on
         # Strict Boost
         ("scheduled_out", "i8"),
         ("ipi_received", "i8"),         # bit set of the senders' vcpu_id
@@ -36,6 +41,9 @@ VCPU = np.dtype(
         ("paused_at", "i8"),            # its first PAUSE exit, -1 none yet
         ("paused_after", "i8"),         # PAUSEs of the loop that had passed before it
         ("pausing_cycles", "i8"),       # kvm_entry -> kvm_exit of all PAUSE exits
+        ("halts", "i8"),                # HLTs without an interrupt to take
+        ("polls", "i8"),                # of these, how many began with a poll (halt_attempted_poll)
+        ("polled", "i8"),               # and how many of these an interrupt ended (halt_successful_poll)
     ],
     align=True,
 )
@@ -62,6 +70,10 @@ KVM = np.dtype(
         ("skip_pause", "i8"),         # KVM completes the PAUSE that exited
         ("strict_boost", "i8"),
         ("ipiv", "i8"),
+        ("halt_poll_ns", "i8"),       # of the module kvm: most that a vCPU polls
+        ("halt_poll_ns_grow", "i8"),
+        ("halt_poll_ns_grow_start", "i8"),
+        ("halt_poll_ns_shrink", "i8"),
     ],
     align=True,
 )
@@ -82,6 +94,7 @@ COST = np.dtype(
         ("posted", "i8"),             # from the notification's arrival to the vector in IRR
         ("wakeup", "i8"),
         ("idle_exit", "i8"),
+        ("poll_turn", "i8"),
         ("delivery", "i8"),           # of an interrupt inside the guest
     ],
     align=True,

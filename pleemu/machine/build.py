@@ -21,7 +21,7 @@ from pleemu.hardware.records import BUFFER_LIMIT, CLOCK, CPU, FAULT, IDLE, LINE,
 from pleemu.hypervisor.records import COST, KVM, RESUME_ENTER, VCPU, VM
 from pleemu.kernel import HOST_SCHEDULERS
 from pleemu.machine.placing import balance_of, balancer_of, domains_of, placement_of, sets_of
-from pleemu.machine.state import BIRTH, RUN, Machine
+from pleemu.machine.state import BIRTH, RUN, THREAD, Machine
 from pleemu.machine.tunables import tunables_of
 from pleemu.observe.events import EVENT, EXIT_REASON_LIMIT
 from pleemu.observe.journal import SEED
@@ -49,7 +49,7 @@ RUNS_KEPT = 16
 COLUMNS = 240  # of the timeline
 
 # Uses of `seed_of`.
-GUEST_SEED, START_TIME, PREEMPTIONS = range(3)
+GUEST_SEED, START_TIME, THREAD_START, PREEMPTIONS = range(4)
 
 # By what `pleemu.policy` calls them.
 DEBOOSTER_NUMBERS = {
@@ -84,6 +84,7 @@ def build(
     images = tuple(programs[scenario.program_of(vm)] for vm in scenario.vm)
     first_vcpu = tuple(int(n) for n in np.cumsum([0, *(vm.vcpus for vm in scenario.vm)]))[:-1]
     vcpus = sum(vm.vcpus for vm in scenario.vm)
+    tasks = vcpus + sum(thread.count for thread in scenario.thread)
     pcpus = scenario.hardware.pcpus
     code, first_code = code_of(scenario, images)
     layout = Layout(images, first_code, first_vcpu)
@@ -104,7 +105,7 @@ def build(
         timing=_timing(scenario),
         clock=records(1, CLOCK),
         fault=records(1, FAULT),
-        task=records(vcpus, TASK),
+        task=records(tasks, TASK),
         rq=records(pcpus, RQ),
         tunables=_tunables(scenario, policy),
         preemption=records(pcpus, PREEMPTION),
@@ -123,7 +124,7 @@ def build(
         kvm=_kvm(scenario, policy),
         cost=_costs(scenario),
         journal=records(1, JOURNAL),
-        event=records(EVENT_BUFFER + 4 * vcpus + 64 if recording else 1, EVENT),
+        event=records(EVENT_BUFFER + 4 * tasks + 64 if recording else 1, EVENT),
         exits=np.zeros((vcpus, EXIT_REASON_LIMIT), EXITS).view(np.recarray),
         pause_at=np.zeros((vcpus, len(code)), np.int64),
         pause_run=records(vcpus, PAUSE_RUN),
@@ -131,10 +132,11 @@ def build(
         run_lengths=np.zeros(LENGTH_BINS, np.int64),
         continuous=np.zeros(1, np.int64),
         boost=np.zeros((len(scenario.vm), len(BOOST_CLASSES)), BOOST).view(np.recarray),
-        migrations=np.zeros((len(scenario.vm), len(MIGRATIONS)), np.int64),
+        migrations=np.zeros((len(scenario.vm) + 1, len(MIGRATIONS)), np.int64),
         pause_columns=np.zeros((vcpus, COLUMNS), np.int64),
-        running_columns=np.zeros((vcpus, COLUMNS), np.int64),
-        births=_births(scenario, layout),
+        running_columns=np.zeros((tasks, COLUMNS), np.int64),
+        thread=records(tasks - vcpus, THREAD),
+        births=_births(scenario),
         run=records(1, RUN),
     )
     sched_init(machine.rq)
@@ -153,6 +155,7 @@ def build(
     machine.run.progress = NEVER
     for number, vm in enumerate(scenario.vm):
         _vm(machine, scenario, policy, layout, number, vm)
+    _threads(machine, scenario)
     machine.task.cpu = [allowed[0] for allowed in scenario.allowed_pcpus()]
     _preemptions(machine, scenario)
     return machine, layout
@@ -233,11 +236,14 @@ def _pcpus(scenario: Scenario) -> Any:
     pcpus = records(scenario.hardware.pcpus, PCPU)
     pcpus.phase = IDLE
     pcpus.vcpu = pcpus.hint_vcpu = -1
-    pcpus.cycle = pcpus.interrupt_at = pcpus.commit_at = pcpus.awaited_at = NEVER
+    pcpus.cycle = pcpus.interrupt_at = pcpus.timer_at = pcpus.commit_at = pcpus.awaited_at = NEVER
     numbers = np.arange(len(pcpus))
     pcpus.word, pcpus.bit = numbers // 64, np.left_shift(1, numbers % 64)
     pcpus.ticks = 1
-    pcpus.next_tick = scenario.hardware.core_rate_khz * 1000 // scenario.host.hz
+    if scenario.host.skew_tick:  # tick_setup_sched_timer, v5.6 kernel/time/tick-sched.c
+        share_ns = 1_000_000_000 // scenario.host.hz // 2 // len(pcpus)
+        pcpus.tick_offset = numbers * share_ns * scenario.hardware.core_rate_khz // 1_000_000
+    pcpus.next_tick = pcpus.tick_offset + scenario.hardware.core_rate_khz * 1000 // scenario.host.hz
     return pcpus
 
 
@@ -261,13 +267,14 @@ def _timing(scenario: Scenario) -> Any:
     return timing
 
 
-def _births(scenario: Scenario, layout: Layout) -> Any:
-    """When each vCPU's thread starts; at once, in order, unless the scenario spreads them."""
+def _births(scenario: Scenario) -> Any:
+    """When each thread starts; at once, in order, unless the scenario spreads them."""
     spread = cycles_of(scenario, scenario.start_spread_ns)
+    uses = [(START_TIME, number, index) for number, vm in enumerate(scenario.vm) for index in range(vm.vcpus)]
+    uses += [(THREAD_START, number, copy) for number, one in enumerate(scenario.thread) for copy in range(one.count)]
     starts = sorted(
-        (seed_of(scenario.seed, number, index, START_TIME) % (spread + 1), first + index)
-        for number, (vm, first) in enumerate(zip(scenario.vm, layout.first_vcpu, strict=True))
-        for index in range(vm.vcpus)
+        (seed_of(scenario.seed, number, index, use) % (spread + 1), task)
+        for task, (use, number, index) in enumerate(uses)
     )
     births = records(len(starts), BIRTH)
     births[:] = starts
@@ -325,6 +332,8 @@ def _kvm(scenario: Scenario, policy: Policy) -> Any:
     kvm.skip_pause = kvm.svm == 0 or given.skip_pause or given.pause_exiting
     kvm.strict_boost = policy.strict_boost
     kvm.ipiv = given.ipiv
+    for name in ("halt_poll_ns", "halt_poll_ns_grow", "halt_poll_ns_grow_start", "halt_poll_ns_shrink"):
+        kvm[name] = getattr(given, name)
     return kvm
 
 
@@ -378,10 +387,29 @@ def _vm(machine: Machine, scenario: Scenario, policy: Policy, layout: Layout, nu
         vcpu.resume = RESUME_ENTER
         vcpu.vm = number
         vcpu.id = index
-        vcpu.exited_at = vcpu.named_at = -1
-        task.weight = WEIGHTS[20]
-        task.inverse_weight = INVERSE_WEIGHTS[20]
-        task.state = TASK_INTERRUPTIBLE
+        vcpu.exited_at = vcpu.blocked_from = vcpu.named_at = -1
+        _prepare(task, vm.nice)
+
+
+def _prepare(task: Any, nice: int) -> None:
+    """A task before its birth."""
+    task.weight = WEIGHTS[nice + 20]
+    task.inverse_weight = INVERSE_WEIGHTS[nice + 20]
+    task.state = TASK_INTERRUPTIBLE
+
+
+def _threads(machine: Machine, scenario: Scenario) -> None:
+    """The host's own threads, behind the vCPUs'."""
+    vcpus = len(machine.vcpu)
+    copies = [one for one in scenario.thread for _ in range(one.count)]
+    for thread, task, given in zip(machine.thread, machine.task[vcpus:], copies, strict=True):
+        _prepare(task, given.nice)
+        thread.period_ns = given.period_us * 1000
+        thread.busy = cycles_of(scenario, given.busy_us * 1000) if given.period_us else NEVER
+        thread.left = thread.busy
+        thread.timer_at = NEVER
+    for cycle, number in machine.births[machine.births.task >= vcpus].tolist():
+        machine.thread.born[number - vcpus] = cycle
 
 
 def _write_word(machine: Machine, number: int, address: int, value: int) -> None:

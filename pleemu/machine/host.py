@@ -2,27 +2,28 @@
 
     EXITING       kvm_exit; the handler of the reason decides what comes next
     SPINNING      kvm_vcpu_on_spin; schedule() if the scheduler took the hint
-    HALTING       kvm_vcpu_block; schedule() unless an interrupt is pending
+    HALTING       kvm_vcpu_block; POLLING, then schedule(), unless an interrupt is pending
     ENTERING      cond_resched(); kvm_entry
     SWITCHING     the next thread is in: preempt notifiers, then where it left off
 
-Each phase acts at the cycle at which its host code is through.
+Each phase acts at the cycle at which its host code is through. Of the host's own threads there is one
+phase, COMPUTING.
 
 DEVIATION: the timer interrupt and IPIs of the host wait for that, too, instead of striking in
 the middle: at most 5 us, the longest stretch of host code, with the default costs.
 """
 
-from pleemu.hardware.clock import cycles_to_ns
 from pleemu.hardware.cpuid import cpuid
-from pleemu.hardware.interrupts import deliverable, take_over_posted
 from pleemu.hardware.msr import move_cr8
 from pleemu.hardware.pause import load_pause_controls
 from pleemu.hardware.records import (
+    COMPUTING,
     ENTERING,
     EXITING,
     GUEST,
     HALTING,
     NEVER,
+    POLLING,
     RESCHEDULING,
     SPINNING,
     SWITCHING,
@@ -32,10 +33,13 @@ from pleemu.hypervisor.ipi import sync_at_entry
 from pleemu.hypervisor.ipi_virtualisation import pi_wakeup_handler
 from pleemu.hypervisor.msr import kvm_get_msr, kvm_set_msr
 from pleemu.hypervisor.on_spin import kvm_vcpu_on_spin
-from pleemu.hypervisor.records import RESUME_ENTER, RESUME_HALT, RESUME_SPIN
+from pleemu.hypervisor.records import RESUME_ENTER, RESUME_SPIN
 from pleemu.hypervisor.window import grow_ple_window
 from pleemu.jit import compiled
-from pleemu.machine.switch import go, go_on, resume, schedule, set_next_tick, skip_emulated_instruction
+from pleemu.machine.halting import halt, poll
+from pleemu.machine.switch import account, go, go_on, resume, schedule, skip_emulated_instruction
+from pleemu.machine.threads import compute
+from pleemu.machine.timers import expire_timers, handle_tick, take_host_interrupts
 from pleemu.observe.events import (
     APIC_WRITE,
     CPUID,
@@ -51,14 +55,12 @@ from pleemu.observe.events import (
     STATE_DEAD,
     STATE_PREEMPTED,
     STATE_RUNNING,
-    STATE_SLEEPING,
 )
 from pleemu.observe.journal import record
-from pleemu.observe.statistics import add_running, count_exit, count_pause_exit, finish_run, time_exit
-from pleemu.scheduler.balance import nohz_idle_balance, trigger_load_balance
-from pleemu.scheduler.core import scheduler_tick
+from pleemu.observe.statistics import count_exit, count_pause_exit, finish_run, time_exit
+from pleemu.scheduler.balance import nohz_idle_balance
 from pleemu.scheduler.preemption import arm, strike
-from pleemu.scheduler.records import TASK_DEAD, TASK_INTERRUPTIBLE
+from pleemu.scheduler.records import TASK_DEAD
 
 
 @compiled
@@ -73,17 +75,26 @@ def begin_exit(m, p, reason, now):
 
 @compiled
 def host_step(m, p):
-    """Do what the phase of pCPU ``p`` says; a tick that is due comes first."""
+    """Do what the phase of pCPU ``p`` says; timers and a tick that are due come first."""
     pcpu = m.pcpu[p]
     now = pcpu.cycle
     phase = pcpu.phase
+    if phase == EXITING:
+        handle_exit(m, p, now)
+        return
+    if phase == POLLING:
+        poll(m, p, now)
+        return
+    if phase == COMPUTING:
+        compute(m, p, now)
+        return
     woken = 0
-    if m.kvm[0].ipiv == 1 and phase != EXITING and pcpu.interrupt_at <= now:
-        woken = pi_wakeup_handler(m, p, now)
+    if m.kvm[0].ipiv == 1 and pcpu.interrupt_at <= now:
+        woken += pi_wakeup_handler(m, p, now)
+    if pcpu.timer_at <= now:
+        woken += expire_timers(m, p, now)
     if woken > 0:
         pcpu.cycle = now + woken * m.cost[0].wakeup
-    elif phase == EXITING:
-        handle_exit(m, p, now)
     elif pcpu.next_tick <= now:
         tick(m, p, now)
     elif phase == SPINNING:
@@ -104,14 +115,6 @@ def tick(m, p, now):
     """The timer interrupt of the host, at the end of the host code that it struck in."""
     handle_tick(m, p, now)
     m.pcpu[p].cycle = now + m.cost[0].tick
-
-
-@compiled
-def handle_tick(m, p, now):
-    """scheduler_tick, and the load balancing that it sets off."""
-    scheduler_tick(m, p, cycles_to_ns(m.clock[0], now))
-    trigger_load_balance(m, p, now)
-    set_next_tick(m, p, now)
 
 
 @compiled
@@ -158,15 +161,7 @@ def handle_exit(m, p, now):
     elif reason == INTERRUPT_WINDOW:  # the entry behind it injects
         go(m, p, ENTERING, now)
     else:
-        if pcpu.interrupt_at <= now:
-            pcpu.interrupt_at = NEVER
-        spent = cost.interrupt_handler
-        if m.kvm[0].ipiv == 1:
-            spent += pi_wakeup_handler(m, p, now) * cost.wakeup
-        if pcpu.next_tick <= now:
-            handle_tick(m, p, now)
-            spent += cost.tick
-        go(m, p, ENTERING, now + spent)
+        go(m, p, ENTERING, now + cost.interrupt_handler + take_host_interrupts(m, p, now))
 
 
 @compiled
@@ -178,27 +173,6 @@ def spin(m, p, now):
         schedule(m, p, STATE_RUNNING, now)
     else:
         go_on(m, p, v, RESUME_SPIN, now)
-
-
-@compiled
-def halt(m, p, now):
-    """kvm_vcpu_block: sleep until an interrupt wakes the vCPU, unless it can take one already."""
-    v = m.pcpu[p].vcpu
-    if can_take_interrupt(m, v):
-        go(m, p, ENTERING, now)
-        return
-    m.vcpu[v].on_wait_queue = 1
-    m.vcpu[v].resume = RESUME_HALT
-    m.task[v].state = TASK_INTERRUPTIBLE
-    schedule(m, p, STATE_SLEEPING, now)
-
-
-@compiled
-def can_take_interrupt(m, v):
-    """kvm_arch_vcpu_runnable: an interrupt is pending and RFLAGS.IF lets it in."""
-    cpu = m.cpu[v]
-    take_over_posted(cpu)
-    return cpu.interrupt_flag == 1 and deliverable(cpu) >= 0
 
 
 @compiled
@@ -241,12 +215,9 @@ def leave_open_intervals(m):
     """The run is over: count what was still going on."""
     end = m.run[0].until
     for p in range(m.pcpu.shape[0]):
-        pcpu = m.pcpu[p]
-        v = pcpu.vcpu
-        if v >= 0:
-            add_running(m, v, pcpu.since, end)
-            m.vcpu[v].thread_cycles += end - pcpu.since
-            if pcpu.phase == GUEST:
-                m.vcpu[v].guest_cycles += max(end - m.vcpu[v].guest_from, 0)
+        account(m, p, end)
+        if m.pcpu[p].phase == GUEST:
+            vcpu = m.vcpu[m.pcpu[p].vcpu]
+            vcpu.guest_cycles += max(end - vcpu.guest_from, 0)
     for v in range(m.vcpu.shape[0]):
         finish_run(m, v)

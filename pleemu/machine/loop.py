@@ -31,10 +31,12 @@ from pleemu.hardware.why import (
     RDMSR_EXIT,
     WRMSR_EXIT,
 )
+from pleemu.hypervisor.halt_poll import poll_sees
 from pleemu.hypervisor.ipi_virtualisation import virtualise_ipi
 from pleemu.jit import compiled, entry_point, inlined
 from pleemu.machine.host import begin_exit, end_thread, host_step, leave_open_intervals
 from pleemu.machine.switch import wake_from_idle
+from pleemu.machine.timers import next_host_interrupt
 from pleemu.observe.events import (
     APIC_WRITE,
     CPUID,
@@ -100,14 +102,15 @@ def advance(m):
 
 @compiled
 def start_thread(m):
-    """The next vCPU's thread comes into being, on its pCPU or on the idlest."""
+    """The next thread comes into being, on its pCPU or on the idlest."""
     run = m.run[0]
     now = run.next_birth
-    v = m.births[run.started].vcpu
-    p = select_idlest_rq(m, v)
-    wake_up_new_task(m, p, v, cycles_to_ns(m.clock[0], now))
+    task = m.births[run.started].task
+    p = select_idlest_rq(m, task)
+    wake_up_new_task(m, p, task, cycles_to_ns(m.clock[0], now))
     if m.rq[p].need_resched == 1:
         send_host_interrupt(m, p, now + m.cost[0].ipi)
+    poll_sees(m, p, now + m.cost[0].ipi)
     run.started += 1
     run.next_birth = m.births[run.started].cycle if run.started < m.births.shape[0] else NEVER
 
@@ -144,7 +147,7 @@ def guest_step(m, p, ordered_until, others):
     now = pcpu.cycle
     if pcpu.awaited_at <= now:
         receive_line(m, p)
-    host_interrupt = min(pcpu.next_tick, pcpu.interrupt_at)
+    host_interrupt = next_host_interrupt(pcpu)
     if now >= host_interrupt or (now >= m.preemption[p].strike_at and strike(m, p, now)):
         begin_exit(m, p, EXTERNAL_INTERRUPT, now)
         return

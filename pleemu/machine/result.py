@@ -70,7 +70,7 @@ class BoostStatistics:
 class MigrationStatistics:
     """How often a thread of one VM was taken to another pCPU, for one cause."""
 
-    vm: str
+    vm: str  # "host": a thread of the host
     cause: str  # wake-up | new idle | idle | busy | active
     count: int
 
@@ -84,16 +84,29 @@ class VmResult:
     cpu_share: float  # of all pCPU time of the run, 0..1; host work on its behalf included
     guest_share: float  # of all pCPU time of the run spent executing its instructions
     operations: int  # `operation_done` probes
+    halts: int = 0  # HLTs that found no interrupt to take
+    polls: int = 0  # of these, how many began with a poll
+    polled: int = 0  # and how many of these polls an interrupt ended
     image: str = ""  # digest of its guest as linked
     compilers: tuple[str, ...] = ()  # that made the guest's objects, as they name themselves
 
 
 @frozen(kw_only=True)
+class ThreadResult:
+    """What the copies of one of the host's own threads got of the host."""
+
+    name: str
+    count: int
+    cpu_share: float  # of all pCPU time of the run, 0..1
+    bursts: int  # finished
+
+
+@frozen(kw_only=True)
 class Timeline:
-    """Where the time went, in equal columns of the run; one row a vCPU, in VM order."""
+    """Where the time went, in equal columns of the run; a row a vCPU, in VM order, then those of the host's threads."""
 
     column_ns: int
-    vcpu_names: tuple[str, ...]  # as in `vm0/1`
+    vcpu_names: tuple[str, ...]  # as in `vm0/1`, and `backup` or `kworker/1`
     running: tuple[tuple[float, ...], ...]  # share of the column the vCPU's thread was on a pCPU
     pause_exits: tuple[tuple[int, ...], ...]
 
@@ -115,6 +128,8 @@ class Run:
     ple: PleStatistics
     boosts: tuple[BoostStatistics, ...]
     vms: tuple[VmResult, ...]
+    threads: tuple[ThreadResult, ...] = ()
+    idle_share: float = 0.0  # of all pCPU time of the run, 0..1
     timeline: Timeline = field(repr=False)
     migrations: tuple[MigrationStatistics, ...] = ()
     preemptions: int | None = None  # points of the chaos scheduler that had an effect; None: another scheduler

@@ -1,17 +1,35 @@
 """All state of one machine, held together by one named tuple of record arrays.
 
-Index letters: v vCPU (through all VMs), p pCPU, j VM. The task of vCPU v is task v.
+Index letters: v vCPU (through all VMs), t thread of the host, p pCPU, j VM.
+The task of vCPU v is task v; those of the host's own threads come behind: thread t is task vCPUs + t.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-BIRTH = np.dtype([("cycle", "i8"), ("vcpu", "i8")], align=True)
+BIRTH = np.dtype([("cycle", "i8"), ("task", "i8")], align=True)
+
+THREAD = np.dtype(
+    [
+        ("left", "i8"),            # cycles of its burst that are still to do
+        ("computing_from", "i8"),  # since when they are counted
+        ("timer_at", "i8"),        # wakes it at this cycle, NEVER if it is awake
+        ("timer_cpu", "i8"),       # on this pCPU
+        # constant
+        ("busy", "i8"),            # cycles of a burst, NEVER: without an end
+        ("period_ns", "i8"),
+        ("born", "i8"),            # cycle at which it starts
+        # statistics
+        ("bursts", "i8"),          # finished
+        ("thread_cycles", "i8"),   # it was current on a pCPU
+    ],
+    align=True,
+)
 
 RUN = np.dtype(
     [
-        ("started", "i8"),     # threads of vCPUs that exist so far, in the order of `births`
+        ("started", "i8"),     # threads that exist so far, in the order of `births`
         ("next_birth", "i8"),  # cycle at which the next one starts, NEVER if there is none
         ("until", "i8"),       # the run ends at this cycle
         ("run_gap", "i8"),     # cycles between PAUSE exits that still belong together
@@ -42,7 +60,7 @@ class Machine(NamedTuple):
     clock: np.recarray  # [1]
     fault: np.recarray  # [1]
     # scheduler
-    task: np.recarray  # [v]
+    task: np.recarray  # [v and t]
     rq: np.recarray  # [p]
     tunables: np.recarray  # [1]
     preemption: np.recarray  # [p]
@@ -73,7 +91,8 @@ class Machine(NamedTuple):
     boost: np.recarray  # [j, class]
     migrations: np.ndarray  # [j, cause]
     pause_columns: np.ndarray  # [v, column]
-    running_columns: np.ndarray  # [v, column]
+    running_columns: np.ndarray  # [v and t, column]
     # the run
-    births: np.recarray  # [v] when the threads of the vCPUs start, in order
+    thread: np.recarray  # [t] threads of the host beside the vCPUs'
+    births: np.recarray  # [v and t] when the threads start, in order
     run: np.recarray  # [1]

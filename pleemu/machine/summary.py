@@ -14,6 +14,7 @@ from pleemu.machine.result import (
     MigrationStatistics,
     PleStatistics,
     Run,
+    ThreadResult,
     Timeline,
     VmResult,
 )
@@ -52,6 +53,8 @@ def summarise(
         ple=_ple(machine, layout, scenario),
         boosts=_boosts(machine, scenario),
         vms=_vms(machine, layout, scenario),
+        threads=_threads(machine, scenario),
+        idle_share=int(np.sum(machine.pcpu.idle_cycles)) / _total(machine, scenario),
         timeline=_timeline(machine, scenario),
         migrations=_migrations(machine, scenario),
         preemptions=preemptions,
@@ -149,15 +152,15 @@ def _boosts(machine: Machine, scenario: Scenario) -> tuple[BoostStatistics, ...]
 
 def _migrations(machine: Machine, scenario: Scenario) -> tuple[MigrationStatistics, ...]:
     return tuple(
-        MigrationStatistics(vm=vm.name, cause=cause, count=int(count))
-        for vm, counts in zip(scenario.vm, machine.migrations, strict=True)
+        MigrationStatistics(vm=owner, cause=cause, count=int(count))
+        for owner, counts in zip((*(vm.name for vm in scenario.vm), "host"), machine.migrations, strict=True)
         for cause, count in zip(MIGRATIONS, counts, strict=True)
         if count
     )
 
 
 def _vms(machine: Machine, layout: Layout, scenario: Scenario) -> tuple[VmResult, ...]:
-    total = scenario.hardware.pcpus * int(machine.run.until[0])
+    total = _total(machine, scenario)
     rows = []
     for number, vm in enumerate(scenario.vm):
         first = int(machine.vm[number].first_vcpu)
@@ -169,6 +172,9 @@ def _vms(machine: Machine, layout: Layout, scenario: Scenario) -> tuple[VmResult
                 cpu_share=int(np.sum(vcpus.thread_cycles)) / total,
                 guest_share=int(np.sum(vcpus.guest_cycles)) / total,
                 operations=int(machine.vm[number].operations),
+                halts=int(np.sum(vcpus.halts)),
+                polls=int(np.sum(vcpus.polls)),
+                polled=int(np.sum(vcpus.polled)),
                 image=layout.images[number].digest,
                 compilers=layout.images[number].linked.producers,
             )
@@ -176,11 +182,38 @@ def _vms(machine: Machine, layout: Layout, scenario: Scenario) -> tuple[VmResult
     return tuple(rows)
 
 
+def _total(machine: Machine, scenario: Scenario) -> int:
+    """Cycles of all pCPUs together."""
+    return scenario.hardware.pcpus * int(machine.run.until[0])
+
+
+def _threads(machine: Machine, scenario: Scenario) -> tuple[ThreadResult, ...]:
+    rows = []
+    first = 0
+    for given in scenario.thread:
+        copies: Any = machine.thread[first : first + given.count]
+        first += given.count
+        rows.append(
+            ThreadResult(
+                name=given.name,
+                count=given.count,
+                cpu_share=int(np.sum(copies.thread_cycles)) / _total(machine, scenario),
+                bursts=int(np.sum(copies.bursts)),
+            )
+        )
+    return tuple(rows)
+
+
 def _timeline(machine: Machine, scenario: Scenario) -> Timeline:
     width = int(machine.journal.column_cycles[0])
+    names = [f"{vm.name}/{index}" for vm in scenario.vm for index in range(vm.vcpus)]
+    names += [
+        f"{one.name}/{copy}" if one.count > 1 else one.name for one in scenario.thread for copy in range(one.count)
+    ]
+    no_exits = np.zeros((len(machine.thread), machine.pause_columns.shape[1]), np.int64)
     return Timeline(
         column_ns=_ns(machine, width),
-        vcpu_names=tuple(f"{vm.name}/{index}" for vm in scenario.vm for index in range(vm.vcpus)),
+        vcpu_names=tuple(names),
         running=tuple(tuple(row) for row in (machine.running_columns / width).tolist()),
-        pause_exits=tuple(tuple(row) for row in machine.pause_columns.tolist()),
+        pause_exits=tuple(tuple(row) for row in np.concatenate((machine.pause_columns, no_exits)).tolist()),
     )

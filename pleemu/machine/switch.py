@@ -1,16 +1,16 @@
-"""Context switches: a pCPU passes from one vCPU's thread to another, or to idle and back.
+"""Context switches: a pCPU passes from one thread to another, or to idle and back.
 
 schedule() is called by the thread that gives way (`host`); where it goes on when it is switched
-in again is kept in `vcpu.resume`.
+in again is kept in `vcpu.resume`. A thread of the host goes on with its burst (`threads`).
 """
 
 from pleemu.hardware.clock import cycles_to_ns
-from pleemu.hardware.records import ENTERING, HALTING, IDLE, NEVER, RESCHEDULING, SWITCHING
-from pleemu.hypervisor.ipi_virtualisation import pi_wakeup_handler
+from pleemu.hardware.records import COMPUTING, ENTERING, HALTING, IDLE, NEVER, RESCHEDULING, SWITCHING
 from pleemu.hypervisor.notifiers import kvm_sched_in, kvm_sched_out
 from pleemu.hypervisor.on_spin import end_spin
 from pleemu.hypervisor.records import RESUME_ENTER, RESUME_HALT, RESUME_SPIN
-from pleemu.jit import compiled
+from pleemu.jit import compiled, inlined
+from pleemu.machine.timers import set_next_tick, take_host_interrupts
 from pleemu.observe.events import SCHED_SWITCH, STATE_PREEMPTED, STATE_RUNNING
 from pleemu.observe.journal import record
 from pleemu.observe.statistics import add_running
@@ -39,15 +39,13 @@ def schedule(m, p, state, now):
         if prev < 0:
             sleep_idle(m, p, now)
         else:
-            go_on(m, p, prev, m.vcpu[prev].resume, now)
+            carry_on(m, p, prev, now)
         return
     record(m, now, SCHED_SWITCH, p, prev, prev, chosen, state)
-    if prev >= 0:
+    if is_vcpu(m, prev):
         kvm_sched_out(m, prev, state == STATE_RUNNING or state == STATE_PREEMPTED)
-        add_running(m, prev, pcpu.since, now)
-        m.vcpu[prev].thread_cycles += now - pcpu.since
+    account(m, p, now)
     pcpu.vcpu = chosen
-    pcpu.since = now
     if pushed >= 0:
         finish_active_balance(m, p, pushed, now)
     if chosen < 0:
@@ -56,17 +54,51 @@ def schedule(m, p, state, now):
         go(m, p, SWITCHING, now + m.cost[0].context_switch)
 
 
+@inlined
+def is_vcpu(m, task):
+    """Is it the thread of a vCPU, not one of the host nor idle?"""
+    return 0 <= task and task < m.vcpu.shape[0]
+
+
+@compiled
+def account(m, p, now):
+    """The time since the last switch belongs to the thread that has been current, or to idle."""
+    pcpu = m.pcpu[p]
+    task = pcpu.vcpu
+    cycles = now - pcpu.since
+    if task < 0:
+        pcpu.idle_cycles += cycles
+    else:
+        add_running(m, task, pcpu.since, now)
+        if is_vcpu(m, task):
+            m.vcpu[task].thread_cycles += cycles
+        else:
+            m.thread[task - m.vcpu.shape[0]].thread_cycles += cycles
+    pcpu.since = now
+
+
 @compiled
 def resume(m, p, now):
     """The context switch is complete."""
-    v = m.pcpu[p].vcpu
-    kvm_sched_in(m, p, v, now)
-    go_on(m, p, v, m.vcpu[v].resume, now)
+    task = m.pcpu[p].vcpu
+    if is_vcpu(m, task):
+        kvm_sched_in(m, p, task, now)
+    carry_on(m, p, task, now)
+
+
+@compiled
+def carry_on(m, p, task, now):
+    """A thread goes on."""
+    if is_vcpu(m, task):
+        go_on(m, p, task, m.vcpu[task].resume, now)
+    else:
+        m.thread[task - m.vcpu.shape[0]].computing_from = now
+        go(m, p, COMPUTING, now)
 
 
 @compiled
 def go_on(m, p, v, where, now):
-    """The thread goes on where it called schedule()."""
+    """The thread of a vCPU goes on where it called schedule()."""
     if where == RESUME_SPIN:
         end_spin(m, v)
         if m.kvm[0].skip_pause == 1:
@@ -93,32 +125,15 @@ def sleep_idle(m, p, now):
     if pcpu.interrupt_at <= now:
         pcpu.interrupt_at = NEVER  # schedule() has seen to it
     pcpu.phase = IDLE
-    pcpu.cycle = pcpu.interrupt_at
+    pcpu.cycle = min(pcpu.interrupt_at, max(pcpu.timer_at, now))
 
 
 @compiled
 def wake_from_idle(m, p):
     """The interrupt has arrived; the tick begins again."""
-    pcpu = m.pcpu[p]
-    now = pcpu.cycle
-    pcpu.interrupt_at = NEVER
+    now = m.pcpu[p].cycle
     set_next_tick(m, p, now)
-    spent = m.cost[0].idle_exit
-    if m.kvm[0].ipiv == 1:
-        spent += pi_wakeup_handler(m, p, now) * m.cost[0].wakeup
-    go(m, p, RESCHEDULING, now + spent)
-
-
-@compiled
-def set_next_tick(m, p, now):
-    """The first tick after ``now``; tick k is at k / HZ seconds, on all pCPUs in phase."""
-    pcpu = m.pcpu[p]
-    hertz = m.clock[0].core_khz * 1000
-    while pcpu.next_tick <= now:
-        pcpu.ticks += 1
-        pcpu.next_tick = (
-            pcpu.ticks // m.run[0].tick_hz * hertz + pcpu.ticks % m.run[0].tick_hz * hertz // m.run[0].tick_hz
-        )
+    go(m, p, RESCHEDULING, now + m.cost[0].idle_exit + take_host_interrupts(m, p, now))
 
 
 @compiled

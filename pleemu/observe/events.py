@@ -10,8 +10,10 @@
     YIELD_TO        target vCPU         result (1,0,-3)  0
     PROBE           probe number        operand          RIP
     SCHED_MIGRATE   moved vCPU          from pCPU        to pCPU | cause << CAUSE_SHIFT (`records.MIGRATIONS`)
+    HALT_POLL       old halt_poll_ns    new              0
 
-vCPUs are numbered through all VMs; -1 is the idle task. `cycle` is in core cycles.
+vCPUs are numbered through all VMs, and threads of the host behind them; -1 is the idle task.
+Where a vCPU's thread is switched or woken, one of the host may be. `cycle` is in core cycles.
 """
 
 import numpy as np
@@ -26,7 +28,8 @@ import numpy as np
     YIELD_TO,
     PROBE,
     SCHED_MIGRATE,
-) = range(9)
+    HALT_POLL,
+) = range(10)
 
 PCPU_MASK = 0xFFFF  # of SCHED_MIGRATE's c
 CAUSE_SHIFT = 16
@@ -74,7 +77,7 @@ EVENT = np.dtype(
         ("cycle", "i8"),
         ("kind", "i8"),
         ("pcpu", "i8"),
-        ("vcpu", "i8"),  # whose thread was current, -1 idle
+        ("vcpu", "i8"),  # whose thread was current, or which thread of the host; -1 idle
         ("a", "i8"),
         ("b", "i8"),
         ("c", "i8"),

@@ -1,6 +1,8 @@
 """Counters kept during a run: exits, PAUSE exits in a row, boosts, the timeline."""
 
 from pleemu.jit import compiled
+from pleemu.observe.events import CAUSE_SHIFT, SCHED_MIGRATE
+from pleemu.observe.journal import record
 from pleemu.observe.records import LENGTH_BINS
 
 
@@ -106,3 +108,11 @@ def add_running(m, v, begin, end):
         boundary = min((column + 1) * width, end)
         m.running_columns[v, column] += boundary - begin
         begin = boundary
+
+
+@compiled
+def count_migration(m, p, task, origin, destination, cause, now):
+    """A thread is taken to another pCPU, on behalf of pCPU ``p``; those of the host are counted together."""
+    record(m, now, SCHED_MIGRATE, p, m.pcpu[p].vcpu, task, origin, destination | cause << CAUSE_SHIFT)
+    owner = m.vcpu[task].vm if task < m.vcpu.shape[0] else m.vm.shape[0]
+    m.migrations[owner, cause] += 1

@@ -33,7 +33,10 @@ RUN_KEYS = {
     "boosts": "directed yields per VM and state of the target: attempts, accepted, honoured; ran: targets that "
     "ran at last, waited_ns, most_ns: after the first accepted yield that named them",
     "migrations": "threads taken to another pCPU, per VM and cause: count",
-    "vms": "per VM: name, vcpus, cpu_share, guest_share (of all pCPU time, 0..1), operations, image, compilers",
+    "vms": "per VM: name, vcpus, cpu_share, guest_share (of all pCPU time, 0..1), operations, image, compilers; "
+    "halts, polls: halts that began with a poll, polled: polls that an interrupt ended",
+    "threads": "per table [[thread]], threads of the host: name, count, cpu_share, bursts finished",
+    "idle_share": "of all pCPU time, 0..1: no thread was on the pCPU",
 }
 
 # The keys of a file's object, as `pleemu conform --help` documents them.
@@ -60,6 +63,7 @@ def run_to_dict(run: Run) -> dict[str, Any]:
         "boosts": [attrs.asdict(row) for row in run.boosts],
         "migrations": [attrs.asdict(row) for row in run.migrations],
         "vms": [attrs.asdict(vm) for vm in run.vms],
+        "threads": [attrs.asdict(thread) for thread in run.threads],
     }
     plain = {key: values[key] if key in values else getattr(run, key) for key in RUN_KEYS}
     return {key: _finite(value) for key, value in plain.items()}

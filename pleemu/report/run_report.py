@@ -39,7 +39,11 @@ def _sections(run: Run, hint: str) -> Iterator[RenderableType]:
         yield boost_table(run)
     if run.migrations:
         yield migration_table(run)
+    if any(vm.halts for vm in run.vms):
+        yield halt_table(run)
     yield vm_table(run)
+    if run.threads:
+        yield thread_table(run)
     if run.scenario.look_for:
         yield paragraph("Look for", run.scenario.look_for)
     if hint:
@@ -52,10 +56,12 @@ def header(run: Run) -> Text:
     clock = f"{hardware.core_rate_khz / 1e6:g} GHz"
     if hardware.core_rate_khz != hardware.tsc_rate_khz:
         clock += f" (TSC {hardware.tsc_rate_khz / 1e6:g} GHz)"
+    threads = sum(thread.count for thread in scenario.thread)
     machine = (
         f"{hardware.pcpus} x {hardware.processor} at {clock}, {scenario.host.scheduler} at {scenario.host.hz} Hz, "
         + ", ".join(f"{vm.name} ({vm.vcpus} vCPUs)" for vm in scenario.vm[:4])
         + (f" and {len(scenario.vm) - 4} more VMs" if len(scenario.vm) > 4 else "")
+        + (f", {threads} host thread{'s' if threads > 1 else ''}" if threads else "")
     )
     work = (
         f"emulated {units.time(run.duration_ns)} in {run.wall_seconds:.2f} s, "
@@ -221,11 +227,13 @@ def migration_table(run: Run) -> Grid:
 
 def vm_table(run: Run) -> Grid:
     """Return what each VM got of the host and did with it."""
+    niced = any(vm.nice for vm in run.scenario.vm)
     grid = Grid(
         "Virtual machines",
         (
             Column("VM", left=True, shrinks=True),
             Column("vCPUs", minor=1),
+            *((Column("nice", minor=1),) if niced else ()),
             Column("CPU share"),
             Column("in guest", minor=2),
             Column("operations"),
@@ -234,17 +242,67 @@ def vm_table(run: Run) -> Grid:
         ),
         note="Shares are of all pCPU time. Operations: `operation_done` probes.",
     )
-    for vm in run.vms:
+    for vm, given in zip(run.vms, run.scenario.vm, strict=True):
         pauses = sum(row.count for row in run.exits if row.vm == vm.name and row.reason in PAUSE_EXIT_NAMES)
         grid.add(
             vm.name,
             str(vm.vcpus),
+            *((str(given.nice),) if niced else ()),
             units.percent(vm.cpu_share),
             units.percent(vm.guest_share),
             units.count(vm.operations),
             units.count(round(vm.operations * 1e9 / run.duration_ns)) if run.duration_ns else "-",
             units.count(pauses),
         )
+    return grid
+
+
+def thread_table(run: Run) -> Grid:
+    """Return what the host's own threads got."""
+    grid = Grid(
+        "Threads of the host",
+        (
+            Column("thread", left=True, shrinks=True),
+            Column("count", minor=1),
+            Column("nice", minor=1),
+            Column("CPU share"),
+            Column("bursts"),
+        ),
+        note=f"Shares are of all pCPU time; the pCPUs were idle for {units.percent(run.idle_share)} of it.",
+    )
+    for one, given in zip(run.threads, run.scenario.thread, strict=True):
+        grid.add(
+            one.name,
+            str(one.count),
+            str(given.nice),
+            units.percent(one.cpu_share),
+            units.count(one.bursts) if given.period_us else "-",
+        )
+    return grid
+
+
+def halt_table(run: Run) -> Grid:
+    """Return how vCPUs waited in HLT."""
+    grid = Grid(
+        "HLT, and what halt polling made of it",
+        (
+            Column("VM", left=True, shrinks=True),
+            Column("halts"),
+            Column("polls", minor=1),
+            Column("ended by an interrupt"),
+            Column("of halts", minor=2),
+        ),
+        note="A poll keeps the pCPU for up to kvm.halt_poll_ns; all other halts put the thread to sleep.",
+    )
+    for vm in run.vms:
+        if vm.halts:
+            grid.add(
+                vm.name,
+                units.count(vm.halts),
+                units.count(vm.polls),
+                units.count(vm.polled),
+                units.percent(vm.polled, vm.halts),
+            )
     return grid
 
 

@@ -90,14 +90,15 @@ def resample(values: Sequence[float], column_ns: int, total_ns: int, width: int)
 def _labels(run: Run) -> tuple[str, ...]:
     if len(run.timeline.vcpu_names) <= _VCPU_LANES:
         return run.timeline.vcpu_names
-    return tuple(vm.name for vm in run.vms)
+    return (*(vm.name for vm in run.vms), *(thread.name for thread in run.threads))
 
 
 def _lanes(run: Run, total_ns: int, width: int) -> Iterator[Lane]:
     """Yield a run's lanes at the width of the plot."""
     timeline = run.timeline
     by_vcpu = len(timeline.vcpu_names) <= _VCPU_LANES
-    sizes = [1] * len(timeline.vcpu_names) if by_vcpu else [vm.vcpus for vm in run.vms]
+    of_all = [*(vm.vcpus for vm in run.vms), *(thread.count for thread in run.threads)]
+    sizes = [1] * len(timeline.vcpu_names) if by_vcpu else of_all
     columns_each = timeline.column_ns * width / total_ns  # output columns that one of the run's fills
     first = 0
     for label, size in zip(_labels(run), sizes, strict=True):

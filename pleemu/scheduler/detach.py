@@ -9,9 +9,9 @@ the destination, but on another CPU of its group, is not moved there instead.
 """
 
 from pleemu.hardware.interrupts import send_host_interrupt
+from pleemu.hardware.records import POLLING
 from pleemu.jit import compiled
-from pleemu.observe.events import CAUSE_SHIFT, SCHED_MIGRATE
-from pleemu.observe.journal import record
+from pleemu.observe.statistics import count_migration
 from pleemu.scheduler import core
 from pleemu.scheduler.busiest import CPU_NEWLY_IDLE, CPU_NOT_IDLE, MIGRATE_LOAD, MIGRATE_UTIL
 from pleemu.scheduler.domains import CAPACITY, SYSCTL_SCHED_MIGRATION_COST, is_allowed
@@ -96,7 +96,9 @@ def move(m, task):
     env = m.lb_env[0]
     core.migrate_task(m, env.dst_cpu, task, env.now)
     migrated(m, task)
-    if m.rq[env.dst_cpu].need_resched == 1 and env.dst_cpu != env.this_cpu:
+    # Who polls there for an interrupt sees that it is not alone any more.
+    sees = m.rq[env.dst_cpu].need_resched == 1 or m.pcpu[env.dst_cpu].phase == POLLING
+    if sees and env.dst_cpu != env.this_cpu:
         send_host_interrupt(m, env.dst_cpu, env.cycle + m.balancer[0].ipi)
 
 
@@ -104,7 +106,4 @@ def move(m, task):
 def migrated(m, task):
     """Tell that a task has moved from src_cpu to dst_cpu."""
     env = m.lb_env[0]
-    this_cpu = env.this_cpu
-    curr = m.pcpu[this_cpu].vcpu
-    record(m, env.cycle, SCHED_MIGRATE, this_cpu, curr, task, env.src_cpu, env.dst_cpu | env.cause << CAUSE_SHIFT)
-    m.migrations[m.vcpu[task].vm, env.cause] += 1
+    count_migration(m, env.this_cpu, task, env.src_cpu, env.dst_cpu, env.cause, env.cycle)

@@ -3,8 +3,8 @@
     CPU 2/KVM 2679 [006] 276.731784: kvm:kvm_exit: vcpu 2 reason PAUSE_INSTRUCTION rip 0xffffffffb72e29e3 info 0 0
 
 What a real trace has and this one makes up: pids (2677 + 100 for each earlier VM + the vCPU's
-number; the step is a larger multiple of 100 if a VM has more than 100 vCPUs), priority 120, and
-`info` 0.
+number; the step is a larger multiple of 100 if a VM has more than 100 vCPUs), those of the host's own
+threads (1001, 1002, ...), and `info` 0.
 
 v5.6 has no tracepoint for a directed yield on x86, so YIELD_TO leaves no line: it shows, as on a
 real host, in the sched_switch that follows a PAUSE exit. A probe of the guest is printed as perf
@@ -26,9 +26,10 @@ from pleemu.observe import events
 from pleemu.scenario import Scenario
 
 _FIRST_PID = 2677
+_FIRST_PID_OF_HOST = 1001
 _PID_STEP = 100
 _U64 = 2**64 - 1
-_PRIORITY = 120
+_PRIORITY = 120  # of nice 0
 # Fields of the ICR's low half, by their lowest bit: what each value is called.
 _ICR_FIELDS = (
     (8, ("Fixed", "LowPrio", "SMI", "Res3", "NMI", "INIT", "SIPI", "ExtINT")),
@@ -54,6 +55,12 @@ class PerfScript:
         self._number_in_vm = [vcpu for _, vcpu in numbered]
         self._comms = [f"CPU {vcpu}/KVM" for _, vcpu in numbered]
         self._pids = [_FIRST_PID + step * vm + vcpu for vm, vcpu in numbered]
+        self._priorities = [_PRIORITY + one.nice for one in scenario.vm for _ in range(one.vcpus)]
+        of_host = [one for one in scenario.thread for _ in range(one.count)]
+        self._comms += [one.name for one in of_host]
+        self._pids += [_FIRST_PID_OF_HOST + number for number in range(len(of_host))]
+        self._priorities += [_PRIORITY + one.nice for one in of_host]
+        self._priorities.append(_PRIORITY)  # of swapper
         self._threads = [f"{comm} {pid}" for comm, pid in zip(self._comms, self._pids, strict=True)]
         self._threads.append("swapper 0")  # vCPU -1
         self._payloads: dict[int, Callable[[int, int, _Event], str]] = {
@@ -65,6 +72,7 @@ class PerfScript:
             events.SCHED_MIGRATE: self._sched_migrate,
             events.APIC_IPI: self._apic_ipi,
             events.PROBE: self._probe,
+            events.HALT_POLL: self._halt_poll,
         }
 
     def __call__(self, chunk: NDArray[Any]) -> None:
@@ -94,19 +102,25 @@ class PerfScript:
         how = "growed" if new > old else "shrinked"
         return f"kvm:kvm_ple_window_update: vcpu {self._number_in_vm[vcpu]} old {old} new {new} ({how})"
 
+    def _halt_poll(self, _: int, vcpu: int, event: _Event) -> str:
+        old, new, _ = event
+        how = "grow" if new > old else "shrink"
+        return f"kvm:kvm_halt_poll_ns: vcpu {self._number_in_vm[vcpu]}: halt_poll_ns {new} ({how} {old})"
+
     def _sched_switch(self, pcpu: int, _: int, event: _Event) -> str:
         previous, following, state = event
         from_comm, from_pid = self._task(previous, pcpu)
         to_comm, to_pid = self._task(following, pcpu)
         return (
-            f"sched:sched_switch: prev_comm={from_comm} prev_pid={from_pid} prev_prio={_PRIORITY} "
-            f"prev_state={events.STATE_NAMES[state]} ==> next_comm={to_comm} next_pid={to_pid} next_prio={_PRIORITY}"
+            f"sched:sched_switch: prev_comm={from_comm} prev_pid={from_pid} prev_prio={self._priorities[previous]} "
+            f"prev_state={events.STATE_NAMES[state]} ==> "
+            f"next_comm={to_comm} next_pid={to_pid} next_prio={self._priorities[following]}"
         )
 
     def _sched_wakeup(self, _: int, __: int, event: _Event) -> str:
         woken, target_pcpu, _ = event
         comm, pid = self._task(woken, target_pcpu)
-        return f"sched:sched_wakeup: comm={comm} pid={pid} prio={_PRIORITY} target_cpu={target_pcpu:03d}"
+        return f"sched:sched_wakeup: comm={comm} pid={pid} prio={self._priorities[woken]} target_cpu={target_pcpu:03d}"
 
     def _sched_migrate(self, pcpu: int, __: int, event: _Event) -> str:
         moved, from_pcpu, to_pcpu = event
@@ -126,8 +140,8 @@ class PerfScript:
         argument = "" if probe in _WITHOUT_ARGUMENT else f" arg1={operand & _U64}"
         return f"sdt_pleemu:{PROBES[probe]}: ({rip & _U64:x}){argument}"
 
-    def _task(self, vcpu: int, pcpu: int) -> tuple[str, int]:
-        return (f"swapper/{pcpu}", 0) if vcpu < 0 else (self._comms[vcpu], self._pids[vcpu])
+    def _task(self, task: int, pcpu: int) -> tuple[str, int]:
+        return (f"swapper/{pcpu}", 0) if task < 0 else (self._comms[task], self._pids[task])
 
 
 @contextmanager
