@@ -74,7 +74,7 @@ SCHEDULERS = {
     "cfs-5.6": Scheduler(
         kernel="5.6.4",
         model=CFS,
-        summary="Completely Fair Scheduler: the task with the smallest vruntime runs, unless a buddy is close to it",
+        summary="the smallest vruntime runs, unless a buddy is close to it",
         features="GENTLE_FAIR_SLEEPERS START_DEBIT NO_NEXT_BUDDY LAST_BUDDY CACHE_HOT_BUDDY WAKEUP_PREEMPTION",
         switches=("repick_moves",),
         base_ns={"latency": 6_000_000, "min_granularity": 750_000, "wakeup_granularity": 1_000_000},
@@ -85,7 +85,7 @@ SCHEDULERS = {
     "eevdf-6.6": Scheduler(
         kernel="6.6.87",
         model=EEVDF,
-        summary="Earliest Eligible Virtual Deadline First, tree by vruntime: who is owed time runs, by deadline",
+        summary="of those that are owed time the first deadline runs",
         features=_OF_6_6,
         switches=("fork_places_twice", "repick_moves"),
         base_ns={"base_slice": 750_000},
@@ -95,7 +95,7 @@ SCHEDULERS = {
     "eevdf-6.12.0": Scheduler(
         kernel="6.12.0",
         model=EEVDF,
-        summary="tree by deadline; who sleeps ahead of the others leaves the queue when they have caught up",
+        summary="and who falls asleep ahead of the others stays queued until they catch up",
         features=_OF_6_6 + _SINCE_6_12,
         switches=("deadline_order",),
         base_ns={"base_slice": 750_000},
@@ -105,7 +105,7 @@ SCHEDULERS = {
     "eevdf-6.12": Scheduler(
         kernel="6.12.117",
         model=EEVDF,
-        summary="the long-term kernel: a directed yield is followed, and its caller forfeits its request",
+        summary="and a directed yield counts, at the price of the caller's slice",
         features=_OF_6_6 + _SINCE_6_12 + " PICK_BUDDY",
         switches=("deadline_order", "zero_vruntime", "yield_forfeits"),
         base_ns={"base_slice": 700_000},

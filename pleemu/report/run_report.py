@@ -57,8 +57,9 @@ def header(run: Run) -> Text:
     if hardware.core_rate_khz != hardware.tsc_rate_khz:
         clock += f" (TSC {hardware.tsc_rate_khz / 1e6:g} GHz)"
     threads = sum(thread.count for thread in scenario.thread)
+    scheduler = " ".join([scenario.host.scheduler, *scenario.host.features.split()])
     machine = (
-        f"{hardware.pcpus} x {hardware.processor} at {clock}, {scenario.host.scheduler} at {scenario.host.hz} Hz, "
+        f"{hardware.pcpus} x {hardware.processor} at {clock}, {scheduler} at {scenario.host.hz} Hz, "
         + ", ".join(f"{vm.name} ({vm.vcpus} vCPUs)" for vm in scenario.vm[:4])
         + (f" and {len(scenario.vm) - 4} more VMs" if len(scenario.vm) > 4 else "")
         + (f", {threads} host thread{'s' if threads > 1 else ''}" if threads else "")

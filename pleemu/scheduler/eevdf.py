@@ -301,7 +301,7 @@ def pick_eevdf(m, q):
     if curr >= 0 and tunables.run_to_parity == 1 and is_protected(m, curr):
         return curr
     best = pick_by_deadline(m, q, curr) if tunables.deadline_order == 1 else pick_by_vruntime(m, q, curr)
-    # UNVERIFIED: somebody is always eligible, as V is rounded for nobody; the kernel's way out is the leftmost.
+    # Somebody is always at or behind the average. Should the sums ever overflow, the leftmost runs, as in 6.6.
     return best if best >= 0 else rq.leftmost
 
 
@@ -392,7 +392,7 @@ def check_preempt_wakeup_fair(m, q, task, fork, now):
     """A task has become runnable: would it be picked now?"""
     rq, tunables = m.rq[q], m.tunables[0]
     curr = rq.curr
-    # 6.12.0 lacks the test for a delayed sleeper, which only a load balancer would move here; it was a bug.
+    # DEVIATION: 6.12.0 takes a delayed sleeper, too, which only a load balancer moves here; it would run it asleep.
     if tunables.next_buddy == 1 and not fork and m.task[task].sched_delayed == 0:
         rq.next = task
     if rq.need_resched == 1 or tunables.wakeup_preemption == 0:
