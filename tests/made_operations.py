@@ -269,6 +269,7 @@ class Maker:
         if self.random.random() < 0.7:
             self.do("adv", self.random.choice((MS, 4 * MS, 12 * MS, 30 * MS)))
             self.do("tick", task.cpu)
+            self.do("adv", self.random.choice((0, 100 * US)))
         ops = (
             *(["wake", task.id, self.any_cpu()] for _ in range(4)),
             *(["migrate", task.id, self.any_cpu()], ["yield_to", self.cpu(), task.id]),

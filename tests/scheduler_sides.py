@@ -25,8 +25,8 @@ def room_of(scheduler: str, scenario: dict):
     kind = module.CfsScenario if scheduler == "cfs-5.6" else module.EevdfScenario
     machine = module.Machine(scheduler, structure(kind, scenario, "made"))
     if "features" in scenario:
-        unknown = REFERENCES[scheduler].KNOWN_FEATURES
-        words = " ".join(one if one in scenario["features"] else f"NO_{one}" for one in sorted(unknown))
+        known_features = REFERENCES[scheduler].KNOWN_FEATURES
+        words = " ".join(one if one in scenario["features"] else f"NO_{one}" for one in sorted(known_features))
         version = module.SCHEDULERS[scheduler]
         values = version.tunables(cpus=scenario["online_cpus"], hz=scenario["hz"], features=words)
         for name, value in values.items():
