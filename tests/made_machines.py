@@ -20,6 +20,7 @@ from pleemu import catalogue
 from pleemu.guest import load
 from pleemu.guest.image import Image
 from pleemu.jit import sources_digest
+from pleemu.kernel import SCHEDULERS
 from pleemu.machine.result import Run
 from pleemu.machine.run import simulate
 from pleemu.observe.events import EVENT
@@ -176,6 +177,7 @@ def commands(draw: st.DrawFn, policies: tuple[str, ...] = tuple(one.name for one
     if known is _AMD_FIELDS:
         changed.add("hardware.processor")
     fields = {"host.hz": "1000", "host.online_cpus": "1", "hardware.tsc_khz": str(khz)}
+    fields["host.scheduler"] = draw(st.sampled_from(sorted(SCHEDULERS)))
     if draw(st.booleans()):
         fields["hardware.core_khz"] = str(khz * draw(st.sampled_from((5, 9, 10, 11, 17))) // 10)
     fields |= {path: str(draw(known[path])) for path in sorted(changed)}

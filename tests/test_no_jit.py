@@ -19,6 +19,7 @@ from pleemu.hardware.clock import cycles_to_ns
 from pleemu.hardware.memory import readable
 from pleemu.hardware.records import CLOCK, CPU, SPACE
 from pleemu.jit import callable_alone
+from pleemu.kernel import SCHEDULERS
 from pleemu.observe.journal import mix
 
 HERE = Path(__file__).parent
@@ -39,6 +40,9 @@ RUNS = {
         ("pause_latency", "20ms"),
     )
     for policy in POLICIES
+} | {
+    scheduler: Command("case_study", {"duration": "10ms"}, FIELDS | {"host.scheduler": scheduler})
+    for scheduler in SCHEDULERS
 }
 
 SCRIPT = """
@@ -80,7 +84,9 @@ UNITS = {
     "instruction_set": ("test_instruction_set.py", "-k", "not interrupts"),
     "fuzz": ("test_fuzz_unicorn.py", "-k", "unicorn[0]"),
     "conform": ("test_conform.py", "-k", "agrees"),
-    "scheduler": ("test_scheduler_vectors.py", "-k", "[3] or [77] or [105] or [133] or [147]"),
+    "scheduler": ("test_scheduler_vectors.py", "-k", "every_state and 6.6"),
+    "schedulers": ("test_scheduler_properties.py", "-k", "queue or sleeper"),
+    "tree": ("test_tree.py",),
 }
 
 
