@@ -11,11 +11,13 @@ from pleemu.machine.result import (
     BoostStatistics,
     ContinuousRun,
     ExitStatistics,
+    MigrationStatistics,
     PleStatistics,
     Run,
     Timeline,
     VmResult,
 )
+from pleemu.observe.records import MIGRATIONS
 from pleemu.policy import POLICIES
 from pleemu.scenario import Hardware, Scenario, Variant, Vm
 
@@ -117,6 +119,12 @@ def storm(policy: str = "vanilla", longest: int = 101, *, scenario: Scenario | N
                 name=vm.name, vcpus=vm.vcpus, cpu_share=0.5, guest_share=0.21, operations=5_000 // (1 + longest // 10)
             )
             for vm in scenario.vm
+        ),
+        migrations=tuple(
+            MigrationStatistics(vm=vm.name, cause=cause, count=longest * 1000)
+            for vm in scenario.vm
+            for cause in MIGRATIONS[1:]
+            if longest % 2
         ),
         timeline=Timeline(
             column_ns=scenario.duration_ns // COLUMNS,

@@ -19,7 +19,8 @@ from pleemu.hypervisor import ipi_virtualisation
 from pleemu.hypervisor.records import COST, KVM, VCPU, VM
 from pleemu.jit import callable_alone
 from pleemu.observe.events import EVENT
-from pleemu.observe.records import JOURNAL
+from pleemu.observe.records import JOURNAL, MIGRATIONS
+from pleemu.scheduler.domains import BALANCE, PLACEMENT, SCHED_DOMAIN
 from pleemu.scheduler.records import RQ, TASK, TUNABLES
 
 write_alone, read_alone = callable_alone(msr.write_msr), callable_alone(msr.read_msr)
@@ -30,7 +31,10 @@ is_destination_alone = callable_alone(is_destination)
 send_alone = callable_alone(icr_module.apic_send_ipi)
 virtualise_alone = callable_alone(ipi_virtualisation.virtualise_ipi)
 
-Pieces = namedtuple("Pieces", "pcpu cpu clock fault task rq tunables vcpu vm kvm cost journal event")
+Pieces = namedtuple(
+    "Pieces",
+    "pcpu cpu clock fault task rq tunables allowed placement balance sd vcpu vm kvm cost journal event migrations",
+)
 MASK = 2**64 - 1
 IPI, EACH, POSTED = 700, 50, 900
 
@@ -50,18 +54,24 @@ def machine(vcpus, *, first=0):
         task=records(count, TASK),
         rq=records(count, RQ),
         tunables=records(1, TUNABLES),
+        allowed=np.zeros((count, 1), np.int64),
+        placement=records(2 * count, PLACEMENT),
+        balance=records(count, BALANCE),
+        sd=np.zeros((count, 0), SCHED_DOMAIN).view(np.recarray),
         vcpu=records(count, VCPU),
         vm=records(2, VM),
         kvm=records(1, KVM),
         cost=records(1, COST),
         journal=records(1, JOURNAL),
         event=records(8, EVENT),
+        migrations=np.zeros((2, len(MIGRATIONS)), np.int64),
     )
     m.clock.core_khz = m.clock.tsc_khz = 1_000_000
     m.journal.recording = 1
     m.cost.ipi, m.cost.ipi_target, m.cost.posted = IPI, EACH, POSTED
     m.pcpu.phase, m.pcpu.interrupt_at = GUEST, NEVER
     m.pcpu.vcpu = m.task.cpu = np.arange(count)
+    m.placement.nr_cpus_allowed = 1
     m.cpu.apicv, m.cpu.svr, m.cpu.pir_at = 1, 0x1FF, NEVER
     m.cpu.apic_id = m.vcpu.id = [*range(first), *range(vcpus)]
     m.vcpu.vm = [0] * first + [1] * vcpus

@@ -97,6 +97,10 @@ def test_garbage_toml_is_a_scenario_error(tmp_path_factory: pytest.TempPathFacto
         ),
         (MINIMAL + "[[variant]]\nname = 'x'\nset = []\n", "variant.0.set: () changes nothing; use a list of"),
         (MINIMAL + "pinning = [0]\n", "vm.0.pinning: places 1 vCPUs, but vm.0.vcpus is 2"),
+        (MINIMAL + "pinning = 'round-robin'\n", "vm.0.pinning: 'round-robin' is called 'vcpu-to-pcpu' now; use that"),
+        (MINIMAL + "pinning = 'nowhere'\n", "vm.0.pinning: 'nowhere' is not a placement; use 'vcpu-to-pcpu', 'spread'"),
+        (MINIMAL + "pinning = '3-1'\n", "vm.0.pinning: '3-1' is not a placement"),
+        (MINIMAL + "pinning = ['0', '0-9999']\n", "vm.0.pinning: there is no pCPU 9999; use 0 to 0 or raise hardware"),
         (MINIMAL + "pinning = [0, 1]\n", "vm.0.pinning: there is no pCPU 1; use 0 to 0 or raise hardware.pcpus"),
         (MINIMAL + MINIMAL, "vm.1.name: 'a' is also the name of vm.0; use another"),
         ("[[vm]]\nname = 'a'\n", "vm.0.program: is missing"),
@@ -159,6 +163,25 @@ def test_overrides_are_checked_together() -> None:
     wanted = {"vm.pinning": "0,1,1", "vm.vcpus": "3", "hardware.pcpus": "2"}
     for given_ in (wanted, dict(reversed(wanted.items()))):
         assert set_fields(scenario_of(), given_).vm[0].pinning == (0, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "allowed"),
+    [
+        ("vcpu-to-pcpu", [(0,), (1,), (2,)] * 2),
+        ("spread", [(0,), (1,), (2,), (3,), (0,), (1,)]),
+        ("none", [(0, 1, 2, 3)] * 6),
+        ("0-1,3", [(0, 1, 3)] * 6),
+        ("2,0,0", [(2,), (0,), (0,)] * 2),
+        ('[2, "0-1,3", "3"]', [(2,), (0, 1, 3), (3,)] * 2),
+        ("[1-2, 0, 2-3]", [(1, 2), (0,), (2, 3)] * 2),
+    ],
+)
+def test_pinning_says_where_each_vcpu_may_run(given: str, allowed: list[tuple[int, ...]]) -> None:
+    """A word, one set of pCPUs for all vCPUs, or one each; it survives being written out."""
+    scenario = set_fields(scenario_of(vcpus=3), {"vm.pinning": given, "hardware.pcpus": "4"})
+    assert [tuple(one) for one in scenario.allowed_pcpus()] == allowed
+    assert from_dict(scenario.to_dict()) == attrs.evolve(scenario, folder=Path())
 
 
 def test_field_of_another_table_is_suggested() -> None:

@@ -30,6 +30,7 @@ PAYLOADS = {
         r"next_comm=(CPU \d+/KVM|swapper/\d+) next_pid=\d+ next_prio=120"
     ),
     "sched:sched_wakeup": r"comm=CPU \d+/KVM pid=\d+ prio=120 target_cpu=\d{3,}",
+    "sched:sched_migrate_task": r"comm=CPU \d+/KVM pid=\d+ prio=120 orig_cpu=\d+ dest_cpu=\d+",
     "kvm:kvm_apic_ipi": (
         r"dst [0-9a-f]+ vec \d+ \((Fixed|LowPrio)\|(physical|logical)\|(assert|de-assert)\|edge\|"
         r"(dst|self|all|all-but-self)\)"
@@ -56,6 +57,7 @@ any_event = st.one_of(
     st.tuples(cycles, st.just(events.PLE_WINDOW), cpus, vcpus, u32, u32, st.just(0)),
     st.tuples(cycles, st.just(events.SCHED_SWITCH), cpus, tasks, tasks, tasks, st.integers(0, 3)),
     st.tuples(cycles, st.just(events.SCHED_WAKEUP), cpus, tasks, vcpus, cpus, st.just(0)),
+    st.tuples(cycles, st.just(events.SCHED_MIGRATE), cpus, tasks, vcpus, cpus, st.integers(0, 5 << 16 | 1023)),
     st.tuples(cycles, st.just(events.APIC_IPI), cpus, vcpus, u32, st.integers(0, 255), icrs),
     st.tuples(cycles, st.just(events.YIELD_TO), cpus, vcpus, vcpus, st.sampled_from([1, 0, -3]), st.just(0)),
     st.tuples(cycles, st.just(events.PROBE), cpus, vcpus, st.integers(0, len(PROBES) - 1), i64, i64),

@@ -8,6 +8,9 @@ if all are, level 1 is the only one. Spans are ranges of CPU numbers, since cach
 
 Reduced from v5.6: the load of a CPU is the sum of its runnable weights, its utilisation is all
 or nothing, all CPUs have the same capacity; no SMT, no NUMA, no energy model.
+
+DEVIATION: placement and balancing are those of v5.6 with every scheduler.
+UNVERIFIED: they follow the source as read; no recording of a kernel covers them.
 """
 
 import numpy as np

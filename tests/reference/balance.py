@@ -397,7 +397,9 @@ class Host:
         target, queue.pushes_to = queue.pushes_to, None
         if target is None or not queue.tasks:
             return
-        queue.current = None
+        if queue.current is not None:
+            queue.current.ran_until = now  # charged when the stopper preempts it
+            queue.current = None
         domain = next(one for one in self.cpus[target].domains if cpu in one.span)
         for task in reversed(queue.tasks):
             if target in task.allowed and self.movable(task, cpu, target, domain, now):
