@@ -125,6 +125,12 @@ _FIELDS = _COSTS | {
     "hardware.processor": st.sampled_from([one.name for one in PROCESSORS if one.vendor == INTEL]),
     "hardware.locked_cycles": st.integers(1, 40),
     "host.start_spread_ms": st.sampled_from(("0", "0.05", "1")),
+    "host.skew_tick": st.sampled_from(("true", "false")),
+    "vm.0.nice": st.integers(-20, 19),
+    "kvm.halt_poll_ns_grow": st.sampled_from((0, 2, 50)),
+    "kvm.halt_poll_ns_grow_start": st.sampled_from((0, 10_000, 1_000_000)),
+    "kvm.halt_poll_ns_shrink": st.sampled_from((0, 2)),
+    "cost.poll_turn_ns": st.sampled_from((1, 50, 20_000)),
 }
 _AMD_FIELDS = {path: drawn for path, drawn in _FIELDS.items() if not path.startswith("kvm.ple_")} | {
     "kvm.pause_filter_thresh": st.sampled_from((0, 20, 128, 128, 1000)),
@@ -134,6 +140,21 @@ _AMD_FIELDS = {path: drawn for path, drawn in _FIELDS.items() if not path.starts
     "kvm.skip_pause": st.sampled_from(("true", "false")),
     "hardware.processor": st.sampled_from([one.name for one in PROCESSORS if one.vendor == AMD]),
 }
+
+
+@st.composite
+def _threads(draw: st.DrawFn, pcpus: int) -> dict[str, Any]:
+    """A table [[thread]] without its name."""
+    count = draw(st.integers(1, 3))
+    busy_us = draw(st.sampled_from((1, 300, 1000, 20_000)) | st.integers(1, 3000))
+    places = draw(st.lists(st.integers(0, pcpus - 1), min_size=count, max_size=count))
+    return {
+        "count": count,
+        "busy_us": busy_us,
+        "period_us": draw(st.just(0) | st.integers(busy_us, 10 * busy_us)),
+        "nice": draw(st.just(0) | st.integers(-20, 19)),
+        "pinning": draw(st.sampled_from(("round-robin", ",".join(map(str, places))))),
+    }
 
 
 @st.composite
@@ -162,11 +183,15 @@ def commands(draw: st.DrawFn, policies: tuple[str, ...] = tuple(one.name for one
     if known is _AMD_FIELDS:
         changed.add("hardware.processor")
     fields = {"host.hz": "1000", "host.online_cpus": "1", "hardware.tsc_khz": str(khz)}
+    fields["kvm.halt_poll_ns"] = str(draw(st.sampled_from((0, 200_000, 5_000_000, 50_000_000))))
     if draw(st.booleans()):
         fields["hardware.core_khz"] = str(khz * draw(st.sampled_from((5, 9, 10, 11, 17))) // 10)
     fields |= {path: str(draw(known[path])) for path in sorted(changed)}
     if fields.get("kvm.apicv") == "false":
         fields.pop("kvm.ipiv", None)
+    for number in range(draw(st.sampled_from((0, 0, 1, 2)))):
+        fields |= {f"thread.{number}.{name}": str(value) for name, value in draw(_threads(pcpus)).items()}
+        fields[f"thread.{number}.name"] = ("kworker", "hog")[number]
     for vm in range(vms):
         places = draw(st.just(None) | st.lists(st.integers(0, pcpus - 1), min_size=vcpus, max_size=vcpus))
         fields[f"vm.{vm}.pinning"] = "round-robin" if places is None else ",".join(map(str, places))

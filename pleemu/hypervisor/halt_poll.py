@@ -56,7 +56,7 @@ def shrunk_poll(poll_ns, shrink):
 
 @compiled
 def poll_sees(m, q, visible):
-    """Something that a poll loop looks at has changed; if pCPU ``q`` polls, its next turn from ``visible`` on sees it."""
+    """What a poll loop looks at has changed; if pCPU ``q`` polls, its next turn from cycle ``visible`` on sees it."""
     pcpu = m.pcpu[q]
     if pcpu.phase == POLLING:
         pcpu.cycle = min(pcpu.cycle, next_turn(m, pcpu.vcpu, visible))

@@ -11,7 +11,7 @@ from pleemu.scheduler.core import wake_up_process
 
 @compiled
 def wake_thread(m, p, task, now):
-    """pCPU ``p`` wakes a sleeping thread."""
+    """A sleeping thread is woken by pCPU ``p``."""
     home = wake_up_process(m, p, task, cycles_to_ns(m.clock[0], now))
     record(m, now, SCHED_WAKEUP, p, m.pcpu[p].vcpu, task, home, 0)
     if home != p:

@@ -90,7 +90,7 @@ def resample(values: Sequence[float], column_ns: int, total_ns: int, width: int)
 def _labels(run: Run) -> tuple[str, ...]:
     if len(run.timeline.vcpu_names) <= _VCPU_LANES:
         return run.timeline.vcpu_names
-    return tuple(one.name for one in (*run.vms, *run.threads))
+    return (*(vm.name for vm in run.vms), *(thread.name for thread in run.threads))
 
 
 def _lanes(run: Run, total_ns: int, width: int) -> Iterator[Lane]:
