@@ -99,6 +99,7 @@ SUBJECTS = (
     "overboost",
     "lost_opportunity",
 )
+HALTING = (*(str(GUESTS / f"{name}.S") for name in ("ping", "ping_pong", "priorities")), "overboost")
 
 _microseconds = st.sampled_from((0, 1, 300, 1000, 3500, 20_000)) | st.integers(0, 20_000)
 _COSTS = {
@@ -158,7 +159,11 @@ def _threads(draw: st.DrawFn, pcpus: int) -> dict[str, Any]:
 
 
 @st.composite
-def commands(draw: st.DrawFn, policies: tuple[str, ...] = tuple(one.name for one in POLICIES)) -> Command:
+def commands(
+    draw: st.DrawFn,
+    policies: tuple[str, ...] = tuple(one.name for one in POLICIES),
+    subjects: tuple[str, ...] = SUBJECTS,
+) -> Command:
     """Any small machine: guests, VMs, placements, policies, costs, PLE parameters, seeds.
 
     Most are slow machines: then many time slices fit into few instructions.
@@ -166,7 +171,7 @@ def commands(draw: st.DrawFn, policies: tuple[str, ...] = tuple(one.name for one
     pcpus = draw(st.integers(1, 4))
     vms = draw(st.integers(1, 2))
     vcpus = draw(st.integers(2, 6))
-    subject = draw(st.sampled_from(SUBJECTS))
+    subject = draw(st.sampled_from(subjects))
     if "overboost" in subject:
         vcpus = max(vcpus, 4)
     khz = draw(st.sampled_from((50_000, 100_000, 200_000, 2_100_000)))

@@ -6,10 +6,11 @@ from collections import namedtuple
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings, target
 from hypothesis import strategies as st
-from made_machines import GUESTS, Command, observe
+from made_machines import GUESTS, HALTING, Command, observe
 from reference.halt_poll import HaltPoll
+from test_machine_properties import check_counts, check_halts, check_threads, check_times, check_windows
 
 from pleemu.hardware.isa import PROBE_IPI_WAIT, PROBE_OPERATION_DONE
 from pleemu.hardware.records import CLOCK
@@ -35,6 +36,7 @@ end_block_alone = callable_alone(halt_poll.end_block)
 Pieces = namedtuple("Pieces", "clock vcpu kvm journal event")
 HALTING_SEED = next(seed for seed in range(99) if seed_of(seed, 0, 1) % 2)  # vCPU 1 of ping.S idles in HLT
 CYCLES_PER_US = 2100
+MODES = {"none": {"kvm.apicv": "false"}, "apicv": {}, "ipiv": {"kvm.ipiv": "true"}}
 
 u32 = st.integers(0, 2**32 - 1)
 factors = st.sampled_from((0, 1, 2, 3, 10, 2**31, 2**32 - 1)) | u32
@@ -76,9 +78,6 @@ def ping(poll, mode=None, duration="3ms", **fields):
     return observe(Command(str(GUESTS / "ping.S"), changes, fields | (mode or {})))
 
 
-MODES = {"none": {"kvm.apicv": "false"}, "apicv": {}, "ipiv": {"kvm.ipiv": "true"}}
-
-
 @pytest.mark.parametrize("mode", MODES)
 def test_vcpu_that_is_soon_interrupted_learns_to_poll(mode):
     """0, 10, 20, ... us: after a few halts the poll outlasts the pause, and nobody sleeps or is woken any more."""
@@ -106,6 +105,38 @@ def test_polling_answers_sooner_than_sleeping(mode):
         asked, done = (probes["cycle"][probes["a"] == probe] for probe in (PROBE_IPI_WAIT, PROBE_OPERATION_DONE))
         took[poll] = int(np.median(done - asked[: len(done)]))
     assert took[0] - took[200_000] >= (1500 + 5000) * CYCLES_PER_US // 1000
+
+
+@settings(max_examples=40)
+@given(
+    st.sampled_from(HALTING),
+    st.integers(4, 6),
+    st.integers(3, 6),
+    st.sampled_from(("vanilla", "strict-boost+debooster")),
+    st.sampled_from(tuple(MODES.values())),
+    st.fixed_dictionaries(
+        {
+            "kvm.halt_poll_ns": st.sampled_from(("200000", "2000000", "50000000")),
+            "kvm.halt_poll_ns_grow": st.sampled_from(("2", "50")),
+            "kvm.halt_poll_ns_shrink": st.sampled_from(("0", "2")),
+            "cost.poll_turn_ns": st.sampled_from(("1", "50", "20000")),
+        }
+    ),
+    st.sampled_from(({}, {"thread.0.name": "kw", "thread.0.busy_us": "200", "thread.0.period_us": "3000"})),
+)
+def test_machines_that_poll_keep_their_rules(subject, vcpus, pcpus, policy, mode, kvm, thread):
+    """Slow machines whose vCPUs halt and poll much: the rules of every machine, and any end of a poll."""
+    fields = {"hardware.tsc_khz": "100000", "host.hz": "1000", "vm.pinning": "round-robin"} | mode | kvm | thread
+    changes = {"vcpus": vcpus, "pcpus": pcpus, "policy": policy, "duration": "40ms", "seed": HALTING_SEED}
+    observed = observe(Command(subject, changes, fields))
+    order = observed.events[["cycle", "pcpu"]].tolist()
+    assert order == sorted(order)
+    check_windows(observed)
+    check_threads(observed)
+    check_counts(observed)
+    check_times(observed)
+    check_halts(observed)
+    target(float(sum(vm.polled for vm in observed.run.vms)))
 
 
 def turns(found, turn):

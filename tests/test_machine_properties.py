@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_machines import GUESTS, Command, Observed, commands, observe, programs_of
+from made_machines import GUESTS, HALTING, Command, Observed, commands, observe, programs_of
 from reference.window import grow, shrink
 
 from pleemu.hardware.isa import OP_PROBE, PROBE_LOCK_ACQUIRED, PROBE_LOCK_RELEASED
@@ -230,7 +230,7 @@ def run_lengths(observed: Observed) -> list[int]:
 
 
 @settings(max_examples=150)
-@given(commands())
+@given(commands() | commands(subjects=HALTING))
 def test_every_machine_keeps_its_rules(command: Command) -> None:
     """Mutual exclusion, window bounds, one thread a pCPU, boosts of ready vCPUs alone, true counts, one order."""
     observed = observe(command)
