@@ -20,7 +20,7 @@ from pleemu import catalogue
 from pleemu.guest import load
 from pleemu.guest.image import Image
 from pleemu.jit import sources_digest
-from pleemu.kernel import SCHEDULERS
+from pleemu.kernel import EEVDF, SCHEDULERS
 from pleemu.machine.result import Run
 from pleemu.machine.run import simulate
 from pleemu.observe.events import EVENT
@@ -100,6 +100,7 @@ SUBJECTS = (
     "overboost",
     "lost_opportunity",
 )
+HALTING = (*(str(GUESTS / f"{name}.S") for name in ("ping", "ping_pong", "priorities")), "overboost")
 
 _microseconds = st.sampled_from((0, 1, 300, 1000, 3500, 20_000)) | st.integers(0, 20_000)
 _COSTS = {
@@ -126,6 +127,12 @@ _FIELDS = _COSTS | {
     "hardware.processor": st.sampled_from([one.name for one in PROCESSORS if one.vendor == INTEL]),
     "hardware.locked_cycles": st.integers(1, 40),
     "host.start_spread_ms": st.sampled_from(("0", "0.05", "1")),
+    "host.skew_tick": st.sampled_from(("true", "false")),
+    "vm.0.nice": st.integers(-20, 19),
+    "kvm.halt_poll_ns_grow": st.sampled_from((0, 2, 50)),
+    "kvm.halt_poll_ns_grow_start": st.sampled_from((0, 10_000, 1_000_000)),
+    "kvm.halt_poll_ns_shrink": st.sampled_from((0, 2)),
+    "cost.poll_turn_ns": st.sampled_from((1, 50, 20_000)),
 }
 _AMD_FIELDS = {path: drawn for path, drawn in _FIELDS.items() if not path.startswith("kvm.ple_")} | {
     "kvm.pause_filter_thresh": st.sampled_from((0, 20, 128, 128, 1000)),
@@ -152,7 +159,25 @@ def pinnings(draw: st.DrawFn, vcpus: int, pcpus: int) -> str:
 
 
 @st.composite
-def commands(draw: st.DrawFn, policies: tuple[str, ...] = tuple(one.name for one in POLICIES)) -> Command:
+def _threads(draw: st.DrawFn, pcpus: int) -> dict[str, Any]:
+    """A table [[thread]] without its name."""
+    count = draw(st.integers(1, 3))
+    busy_us = draw(st.sampled_from((1, 300, 1000, 20_000)) | st.integers(1, 3000))
+    return {
+        "count": count,
+        "busy_us": busy_us,
+        "period_us": draw(st.just(0) | st.integers(busy_us, 10 * busy_us)),
+        "nice": draw(st.just(0) | st.integers(-20, 19)),
+        "pinning": draw(pinnings(count, pcpus)),
+    }
+
+
+@st.composite
+def commands(
+    draw: st.DrawFn,
+    policies: tuple[str, ...] = tuple(one.name for one in POLICIES),
+    subjects: tuple[str, ...] = SUBJECTS,
+) -> Command:
     """Any small machine: guests, VMs, placements, policies, costs, PLE parameters, seeds.
 
     Most are slow machines: then many time slices fit into few instructions.
@@ -160,12 +185,16 @@ def commands(draw: st.DrawFn, policies: tuple[str, ...] = tuple(one.name for one
     pcpus = draw(st.integers(1, 4))
     vms = draw(st.integers(1, 2))
     vcpus = draw(st.integers(2, 6))
-    subject = draw(st.sampled_from(SUBJECTS))
+    subject = draw(st.sampled_from(subjects))
     if "overboost" in subject:
         vcpus = max(vcpus, 4)
     khz = draw(st.sampled_from((50_000, 100_000, 200_000, 2_100_000)))
+    scheduler = draw(st.sampled_from(sorted(SCHEDULERS)))
+    policy = draw(st.sampled_from(policies))
+    if SCHEDULERS[scheduler].model == EEVDF:
+        policy = policy.replace("debooster", "debooster-2025-v2")
     changes = {
-        "policy": draw(st.sampled_from(policies)),
+        "policy": policy,
         "seed": draw(st.integers(0, 2**32)),
         "duration": f"{draw(st.sampled_from((300_000, 1_000_000, 4_000_000))) / khz}ms",
         "vms": vms,
@@ -177,12 +206,16 @@ def commands(draw: st.DrawFn, policies: tuple[str, ...] = tuple(one.name for one
     if known is _AMD_FIELDS:
         changed.add("hardware.processor")
     fields = {"host.hz": "1000", "host.online_cpus": "1", "hardware.tsc_khz": str(khz)}
-    fields["host.scheduler"] = draw(st.sampled_from(sorted(SCHEDULERS)))
+    fields["host.scheduler"] = scheduler
+    fields["kvm.halt_poll_ns"] = str(draw(st.sampled_from((0, 200_000, 5_000_000, 50_000_000))))
     if draw(st.booleans()):
         fields["hardware.core_khz"] = str(khz * draw(st.sampled_from((5, 9, 10, 11, 17))) // 10)
     fields |= {path: str(draw(known[path])) for path in sorted(changed)}
     if fields.get("kvm.apicv") == "false":
         fields.pop("kvm.ipiv", None)
+    for number in range(draw(st.sampled_from((0, 0, 1, 2)))):
+        fields |= {f"thread.{number}.{name}": str(value) for name, value in draw(_threads(pcpus)).items()}
+        fields[f"thread.{number}.name"] = ("kworker", "hog")[number]
     for vm in range(vms):
         fields[f"vm.{vm}.pinning"] = draw(pinnings(vcpus, pcpus))
     if pcpus > 2:

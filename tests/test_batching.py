@@ -52,6 +52,16 @@ SLOW = {
     "cost.ipi_ns": "100000",
     "cost.posted_ns": "100000",
 }
+POLLING = {  # and a thread of the host that takes the pCPU of one now and then
+    "kvm.halt_poll_ns": "50000000",
+    "kvm.halt_poll_ns_grow_start": "50000000",
+    "thread.0.name": "kworker",
+    "thread.0.busy_us": "300",
+    "thread.0.period_us": "2500",
+    "thread.0.pinning": "1",
+    "host.start_spread_ms": "3",
+    "host.skew_tick": "true",
+}
 PING_PONG = str(GUESTS / "ping_pong.S")
 RUNS = (
     {
@@ -67,6 +77,12 @@ RUNS = (
             {"cost.exit_ns": "500", "cost.msr_write_ns": "0"},
             {"kvm.apicv": "false", "cost.exit_ns": "0", "cost.interrupt_handler_ns": "0"},
         )
+    }
+    | {
+        f"polling {mode} {value}": Command(
+            PING_PONG, {"duration": "250ms", "vcpus": 3, "pcpus": 4}, SLOW | POLLING | {f"kvm.{mode}": value}
+        )
+        for mode, value in (("apicv", "false"), ("apicv", "true"), ("ipiv", "true"))
     }
     | {
         f"crossing {vcpus}": Command(str(GUESTS / "crossing.S"), {"duration": "8ms", "vcpus": vcpus, "pcpus": 3}, SLOW)
@@ -92,3 +108,4 @@ def test_one_instruction_at_a_time_gives_the_same_runs():
     expected = {name: observe(one).run for name, one in RUNS.items()}
     assert found == {name: [run.digest, run.instructions, run.ple.exits] for name, run in expected.items()}
     assert sum(run.ple.exits for run in expected.values()) > 20
+    assert sum(vm.polled for run in expected.values() for vm in run.vms) > 8

@@ -260,7 +260,7 @@ def test_neither_plain_python_nor_single_steps_move_a_point() -> None:
     asked = {}
     for subject, vcpus in (("ticket_lock", 4), ("overboost", 5), (PING_PONG, 4)):
         changes = {"duration": "10ms", "vms": 2, "vcpus": vcpus, "pcpus": 3, "seed": 5}
-        asked[subject] = with_chaos(Command(subject, changes, SLOW | {"vm.pinning": "round-robin"}))
+        asked[subject] = with_chaos(Command(subject, changes, SLOW | {"vm.pinning": "vcpu-to-pcpu"}))
     runs = {name: observe(one).run for name, one in asked.items()}
     assert all(run.preemptions > 20 for run in runs.values())
     asked |= {f"{name} exact": with_chaos(one, schedule=runs[name].schedule) for name, one in asked.items()}

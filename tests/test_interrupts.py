@@ -50,7 +50,8 @@ def idle(asleep):
 
 
 def ping(mode, asleep=False, fields=None):
-    """The usual cycles from the ICR write to the answer seen, and the run."""
+    """The usual cycles from the ICR write to the answer seen, and the run; a halted vCPU sleeps, without polling."""
+    fields = {"kvm.halt_poll_ns": "0"} | (fields or {})
     found = machine("ping", mode, policy="no-ple", seed=idle(asleep), fields=fields)
     probes = found.of_kind(PROBE)
     asked = probes["cycle"][probes["a"] == PROBE_IPI_WAIT]

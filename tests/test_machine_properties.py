@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_machines import GUESTS, Command, Observed, commands, observe, programs_of
+from made_machines import GUESTS, HALTING, Command, Observed, commands, observe, programs_of
 from reference.window import grow, shrink
 
 from pleemu.hardware.isa import OP_PROBE, PROBE_LOCK_ACQUIRED, PROBE_LOCK_RELEASED
@@ -17,6 +17,7 @@ from pleemu.machine.run import simulate
 from pleemu.observe.events import (
     APIC_IPI,
     CAUSE_SHIFT,
+    HALT_POLL,
     KVM_ENTRY,
     KVM_EXIT,
     PAUSE_INSTRUCTION,
@@ -33,6 +34,7 @@ from pleemu.observe.events import (
 )
 from pleemu.observe.records import MIGRATIONS
 
+PING_PONG = str(GUESTS / "ping_pong.S")
 ASLEEP, READY, ON_PCPU, DEAD = "asleep", "ready", "on a pCPU", "dead"
 
 
@@ -116,7 +118,7 @@ def check_windows(observed: Observed) -> None:
             grown = grow(window[vcpu], base, grow_by, most)
             if controlled and grown != window[vcpu]:
                 expected[vcpu] = grown
-        elif kind == SCHED_SWITCH and b >= 0:
+        elif kind == SCHED_SWITCH and 0 <= b < len(window):
             switched_in.add(b)
 
 
@@ -127,7 +129,7 @@ def check_threads(observed: Observed) -> None:
     allowed = scenario.allowed_pcpus()
     home: dict[int, int] = {}  # the pCPU on whose queue a thread is or was
     current = dict.fromkeys(range(scenario.hardware.pcpus), -1)
-    life = dict.fromkeys(range(len(vm)), None)
+    life = dict.fromkeys(range(len(allowed)), None)
     in_guest: dict[int, bool] = {}
     for _, kind, pcpu, vcpu, a, b, c in rows(observed):
         assert vcpu == current[pcpu]
@@ -185,13 +187,54 @@ def check_counts(observed: Observed) -> None:
     assert sum(row.attempts for row in run.boosts) == yields.total()
     assert sum(row.accepted for row in run.boosts) == yields[1]
     assert all(row.honoured <= row.accepted for row in run.boosts)
+    owners = vm_of(run)
     moved = Counter(
-        (vm_of(run)[a], c >> CAUSE_SHIFT) for _, kind, _, _, a, _, c in rows(observed) if kind == SCHED_MIGRATE
+        (owners[a] if a < len(owners) else "host", c >> CAUSE_SHIFT)
+        for _, kind, _, _, a, _, c in rows(observed)
+        if kind == SCHED_MIGRATE
     )
     names = [vm.name for vm in run.vms]
-    assert {(names.index(row.vm), MIGRATIONS.index(row.cause)): row.count for row in run.migrations} == moved
-    assert sum(vm.cpu_share for vm in run.vms) <= 1 + 1e-9
+    counted = {
+        (names.index(row.vm) if row.vm in names else row.vm, MIGRATIONS.index(row.cause)): row.count
+        for row in run.migrations
+    }
+    assert counted == moved
     assert all(0 <= vm.guest_share <= vm.cpu_share + 1e-9 for vm in run.vms)
+
+
+def check_times(observed: Observed) -> None:
+    """Each cycle of each pCPU belongs to the vCPU's thread or the host's that is current, or to idle: to the cycle."""
+    run = observed.run
+    owners = [vm.name for vm in run.scenario.vm for _ in range(vm.vcpus)]
+    owners += [("thread", one.name) for one in run.scenario.thread for _ in range(one.count)]
+    owners.append("idle")  # -1
+    cycles: Counter[object] = Counter()
+    since = dict.fromkeys(range(run.scenario.hardware.pcpus), (0, -1))
+    for cycle, kind, pcpu, _, _, b, _ in rows(observed):
+        if kind == SCHED_SWITCH:
+            begin, task = since[pcpu]
+            cycles[owners[task]] += cycle - begin
+            since[pcpu] = (cycle, b)
+    for begin, task in since.values():
+        cycles[owners[task]] += run.cycles - begin
+    total = run.cycles * run.scenario.hardware.pcpus
+    shares = {vm.name: vm.cpu_share for vm in run.vms} | {("thread", one.name): one.cpu_share for one in run.threads}
+    shares["idle"] = run.idle_share
+    assert {owner: round(share * total) for owner, share in shares.items()} == {one: cycles[one] for one in shares}
+    assert sum(round(share * total) for share in shares.values()) == total
+
+
+def check_halts(observed: Observed) -> None:
+    """A vCPU's poll time begins at 0, changes as its events say, and stays within the module's bounds."""
+    kvm = observed.run.scenario.kvm
+    poll_ns = dict.fromkeys(range(len(vm_of(observed.run))), 0)
+    for _, kind, _, vcpu, a, b, _ in rows(observed):
+        if kind == HALT_POLL:
+            assert a == poll_ns[vcpu] != b
+            assert 0 <= b <= kvm.halt_poll_ns
+            poll_ns[vcpu] = b
+    assert all(vm.polled <= vm.polls <= vm.halts for vm in observed.run.vms)
+    assert kvm.halt_poll_ns > 0 or not any(vm.polls for vm in observed.run.vms)
 
 
 def run_lengths(observed: Observed) -> list[int]:
@@ -211,7 +254,7 @@ def run_lengths(observed: Observed) -> list[int]:
 
 
 @settings(max_examples=150)
-@given(commands())
+@given(commands() | commands(subjects=HALTING))
 def test_every_machine_keeps_its_rules(command: Command) -> None:
     """Mutual exclusion, window bounds, one thread a pCPU, boosts of ready vCPUs alone, true counts, one order."""
     observed = observe(command)
@@ -222,6 +265,8 @@ def test_every_machine_keeps_its_rules(command: Command) -> None:
     check_windows(observed)
     check_threads(observed)
     check_counts(observed)
+    check_times(observed)
+    check_halts(observed)
 
 
 @settings(max_examples=20)
@@ -251,16 +296,26 @@ def test_without_ple_nobody_notices(command: Command) -> None:
 def test_the_machines_of_these_properties_do_something() -> None:
     """Among a few fixed machines locks are contended, vCPUs are boosted, woken and preempted."""
     seen: Counter[str] = Counter()
-    for subject, vcpus in (("ticket_lock", 4), ("overboost", 5), (str(GUESTS / "ping_pong.S"), 3)):
+    thread = {"thread.0.name": "kw", "thread.0.busy_us": "500", "thread.0.period_us": "5000"}
+    subjects = (("ticket_lock", 4, 2), ("overboost", 5, 2), (PING_PONG, 3, 2), (PING_PONG, 2, 4))
+    for subject, vcpus, pcpus in subjects:
         for policy in ("vanilla", "strict-boost+debooster"):
             fields = {"host.hz": "1000", "host.online_cpus": "1", "hardware.tsc_khz": "100000"}
-            fields |= {"vm.pinning": "vcpu-to-pcpu", "vm.memory_kib": "256"}
-            changes = {"policy": policy, "duration": "100ms", "vms": 2, "vcpus": vcpus, "pcpus": 2}
-            observed = observe(Command(subject, changes, fields))
+            fields |= {"vm.pinning": "vcpu-to-pcpu", "thread.0.pinning": "vcpu-to-pcpu", "vm.memory_kib": "256"}
+            changes = {"policy": policy, "duration": "100ms", "vms": 2, "vcpus": vcpus, "pcpus": pcpus}
+            if pcpus == 4:
+                changes["vms"] = 1
+                fields["kvm.halt_poll_ns"] = "5000000"
+            observed = observe(Command(subject, changes, fields | thread))
+            check_times(observed)
+            seen["polls"] += sum(vm.polls for vm in observed.run.vms)
+            seen["polled"] += sum(vm.polled for vm in observed.run.vms)
+            seen["bursts"] += sum(one.bursts for one in observed.run.threads)
             seen["taken"] += check_mutual_exclusion(observed)
             yields = observed.of_kind(YIELD_TO)
             seen["yielded"] += int(np.sum(yields["b"] == 1))
             seen["wakeups"] += len(observed.of_kind(SCHED_WAKEUP))
             seen["interrupts"] += len(observed.of_kind(APIC_IPI))
             seen["continuous"] += observed.run.ple.continuous
-    assert min(seen[what] for what in ("taken", "yielded", "wakeups", "interrupts", "continuous")) > 20, seen
+    assert min(seen[what] for what in ("taken", "yielded", "wakeups", "interrupts", "continuous", "bursts")) > 20, seen
+    assert min(seen[what] for what in ("polls", "polled")) > 5, seen

@@ -24,6 +24,7 @@ from pleemu.observe.journal import mix
 
 HERE = Path(__file__).parent
 PLAIN = os.environ | {"NUMBA_DISABLE_JIT": "1"}
+MODES = {"none": {"kvm.apicv": "false"}, "apicv": {}, "ipiv": {"kvm.ipiv": "true"}}
 POLICIES = ("vanilla", "strict-boost+debooster")
 
 # Short runs in which each experiment shows what it is about: more time slices than its own duration has.
@@ -43,6 +44,20 @@ RUNS = {
 } | {
     scheduler: Command("case_study", {"duration": "10ms"}, FIELDS | {"host.scheduler": scheduler})
     for scheduler in SCHEDULERS
+}
+THREADS = {
+    "thread.0.name": "kworker",
+    "thread.0.busy_us": "200",
+    "thread.0.period_us": "1700",
+    "thread.0.count": "3",
+    "thread.1.name": "hog",
+    "thread.1.nice": "7",
+    "host.skew_tick": "true",
+    "kvm.halt_poll_ns": "5000000",
+}
+RUNS |= {
+    f"host threads, {mode}": Command("overboost", {"duration": "25ms"}, FIELDS | THREADS | MODES[mode])
+    for mode in MODES
 }
 
 SCRIPT = """

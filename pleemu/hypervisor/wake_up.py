@@ -13,7 +13,7 @@ from pleemu.scheduler.core import wake_up_process
 
 @compiled
 def wake_thread(m, p, task, now):
-    """PCPU ``p`` wakes a sleeping thread, perhaps on another pCPU than it slept on."""
+    """A sleeping thread is woken by pCPU ``p``, perhaps on another than it slept on."""
     slept_on = m.task[task].cpu
     home = wake_up_process(m, p, task, cycles_to_ns(m.clock[0], now))
     if home != slept_on:

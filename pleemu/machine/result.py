@@ -103,7 +103,7 @@ class ThreadResult:
 
 @frozen(kw_only=True)
 class Timeline:
-    """Where the time went, in equal columns of the run; a row a vCPU, in VM order, then those of the host's threads."""
+    """Where the time went, in equal columns of the run; one row a vCPU, in VM order, then one a host's thread."""
 
     column_ns: int
     vcpu_names: tuple[str, ...]  # as in `vm0/1`, and `backup` or `kworker/1`
