@@ -24,6 +24,7 @@ from pleemu.cli import main
 from pleemu.errors import GuestFault, ScenarioError
 from pleemu.experiment.compare import cases_of
 from pleemu.jit import callable_alone
+from pleemu.machine import run as run_module
 from pleemu.machine.build import cycles_of, records
 from pleemu.machine.run import simulate
 from pleemu.observe.events import EXTERNAL_INTERRUPT, KVM_ENTRY, KVM_EXIT, SCHED_SWITCH, YIELD_TO
@@ -231,8 +232,9 @@ def randomly(seed: int, **fields: object):
     return observe(with_chaos(command, **fields)).run
 
 
-def test_more_points_than_the_buffer_holds_replay() -> None:
+def test_more_points_than_the_buffer_holds_replay(monkeypatch: pytest.MonkeyPatch) -> None:
     """The core hands its points over whenever the buffer is full; none is lost, and the token stays pasteable."""
+    monkeypatch.setattr(run_module, "PROGRESS_STEPS", 1)  # or else it would never fill
     free = {f"cost.{name}_ns": "0" for name in ("exit", "entry", "context_switch", "interrupt_handler")}
     command = Command(BROKEN, {"pcpus": 1, "vcpus": 2, "duration": "0.1ms", "seed": 3}, free)
     command = with_chaos(command, chaos_min_ns=1, chaos_max_ns=10)
@@ -245,6 +247,7 @@ def test_more_points_than_the_buffer_holds_replay() -> None:
     assert count > 2 * preemption.MADE_LIMIT
     assert schedule.startswith("z:")
     scenario = attrs.evolve(command.scenario(), host=attrs.evolve(command.scenario().host, schedule=schedule))
+    monkeypatch.undo()
     assert shown_schedule(scenario) == schedule
 
 
@@ -311,13 +314,20 @@ def test_points_without_effect_leave_no_trace() -> None:
     assert idle.schedule == plain.schedule == "-"
 
 
-def test_two_points_at_one_cycle_are_obeyed_in_their_order() -> None:
-    """The second thread is switched to as soon as the first one is in."""
+@pytest.mark.parametrize("later", [0, 1, 3000, 15_000])
+def test_a_point_in_host_code_is_obeyed_before_the_next_entry(later: int) -> None:
+    """Due at the same cycle as another, or in the exit or switch behind it: the second thread follows the first."""
     command = Command(BROKEN, {"pcpus": 1, "vcpus": 3, "duration": "0.2ms"})
-    found = observe(with_chaos(command, schedule="0@30000:2,0@30000:1"))
-    assert found.of_kind(SCHED_SWITCH)["b"].tolist()[:3] == [0, 2, 1]
+    found = observe(with_chaos(command, schedule=f"0@30000:2,0@{30000 + later}:1"))
+    told = found.of_kind(KVM_ENTRY, KVM_EXIT, SCHED_SWITCH)[["kind", "vcpu", "b"]].tolist()[1:6]
+    assert [(kind, vcpu, b) if kind == SCHED_SWITCH else (kind, vcpu) for kind, vcpu, b in told] == [
+        (KVM_ENTRY, 0),
+        (KVM_EXIT, 0),
+        (SCHED_SWITCH, 0, 2),
+        (SCHED_SWITCH, 2, 1),
+        (KVM_ENTRY, 1),
+    ]
     assert found.run.preemptions == 2
-    assert len(found.of_kind(KVM_ENTRY)) - len(found.of_kind(KVM_EXIT)) <= 1
 
 
 BUSY = '.include "pleemu.inc"\n.globl guest_main\nguest_main:\n1: work 1000\n operation_done\n jmp 1b\n'
