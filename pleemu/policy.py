@@ -102,10 +102,10 @@ def check_policy(policy: Policy, scheduler: str) -> None:
     if policy.debooster is None or DEBOOSTERS[policy.debooster] == model:
         return
     there = [name for name, kind in DEBOOSTERS.items() if kind == model]
-    cure = f"use {' or '.join(there)}" if there else "leave it out"
+    parts = [part for part in policy.name.split("+") if part != policy.debooster] + there[-1:]
     raise ScenarioError(
         f"policy {policy.name!r} does not go with host.scheduler {scheduler!r}: {policy.debooster} changes "
-        f"{DEBOOSTERS[policy.debooster]}; {cure}, or another scheduler"
+        f"{DEBOOSTERS[policy.debooster]}; use {'+'.join(parts) or 'vanilla'!r} or another scheduler"
     )
 
 

@@ -228,7 +228,7 @@ def test_seeds_give_different_schedules_and_the_same_seed_the_same() -> None:
 
 def randomly(seed: int, **fields: object):
     """A run whose own randomness is only the scheduler's."""
-    command = Command(BROKEN, {"seed": seed, "pcpus": 1, "vcpus": 3, "duration": "0.3ms"})
+    command = Command(BROKEN, {"seed": seed, "pcpus": 1, "vcpus": 3, "duration": "2ms"})
     return observe(with_chaos(command, **fields)).run
 
 

@@ -63,7 +63,9 @@ def test_shares_are_as_the_weights_of_nice(vm_nice, thread_nice, hogs):
     run = spin(fields, vms=2, duration="600ms").run
     mine, other, theirs = WEIGHTS[vm_nice + 20], WEIGHTS[20], WEIGHTS[thread_nice + 20] * hogs
     total = mine + other + theirs
-    for share, weight in zip((*(vm.cpu_share for vm in run.vms), run.threads[0].cpu_share), (mine, other, theirs)):
+    for share, weight in zip(
+        (*(vm.cpu_share for vm in run.vms), run.threads[0].cpu_share), (mine, other, theirs), strict=True
+    ):
         assert share == pytest.approx(weight / total, abs=0.03)
 
 
@@ -89,7 +91,7 @@ def test_timer_wakes_an_idle_pcpu_at_the_exact_cycle(period_us, khz):
 
 
 def test_timer_takes_a_guest_out_at_once():
-    """A pCPU in guest mode: an EXTERNAL_INTERRUPT exit, and the thread runs within 10 us; its share is busy / period."""
+    """A pCPU in guest mode: an EXTERNAL_INTERRUPT exit; the thread runs within 10 us, busy / period of the time."""
     fields = thread(name="kw", busy_us=100, period_us=1000)
     found = spin(fields, base={"host.hz": "100"}, duration="200ms")
     woken, ran = wakeups_of(found, 1)

@@ -79,7 +79,7 @@ def test_the_list_shows_the_versions_side_by_side(capsys):
     """Every version is a column, every feature a row: on, off or absent."""
     assert main(["list", "schedulers"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].split() == list(SCHEDULERS)
+    assert lines[1].split() == [*SCHEDULERS, "chaos"]
     rows = {line.split()[0]: line.split()[1:] for line in lines[3:]}
     assert rows["NEXT_BUDDY"] == ["off"] * 4
     assert rows["PICK_BUDDY"] == ["on"]

@@ -39,6 +39,7 @@ RUNS = {
         ("ticket_lock", "3ms"),
         ("queued_lock", "3ms"),
         ("pause_latency", "20ms"),
+        ("boost_latency", "20ms"),
     )
     for policy in POLICIES
 } | {
@@ -101,7 +102,7 @@ UNITS = {
     "chaos": ("test_chaos.py", "-k", "lists or alike"),
     "conform": ("test_conform.py", "-k", "agrees"),
     "scheduler": ("test_scheduler_vectors.py", "-k", "every_state and 6.6"),
-    "schedulers": ("test_scheduler_properties.py", "-k", "queue or sleeper"),
+    "schedulers": ("test_scheduler_operations.py", "-k", "queue or sleeper"),
     "tree": ("test_tree.py",),
 }
 

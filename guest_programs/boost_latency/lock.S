@@ -21,7 +21,11 @@ waiter:                         # not counted as operations: what counts is what
     spin_lock rbx
     work 2100                   # 1 us
     spin_unlock rbx
-    work 2100000                # 1 ms: the holder comes first
+    random r12, rax
+    mov rax, r12
+    and eax, 0xfffff
+    add rax, 0x200000
+    work rax                    # 1 to 1.5 ms: the holder comes first
     jmp waiter
 
 .data

@@ -64,7 +64,8 @@ def schedulers() -> Grid:
         "Host schedulers",
         columns,
         note="--host.scheduler NAME; features by --host.features 'NEXT_BUDDY NO_RUN_TO_PARITY'. Tunables in ms, "
-        f"on 1 CPU and on {_MANY} or more.\n" + "\n".join(f"{name}: {one.summary}" for name, one in SCHEDULERS.items()),
+        f"on 1 CPU and on {_MANY} or more.\n"
+        + "\n".join(f"{name}: {one.summary}" for name, one in HOST_SCHEDULERS.items()),
     )
     grid.add("Linux", *(version.kernel for version in versions))
     for name in dict.fromkeys(name for version in versions for name in version.base_ns):
