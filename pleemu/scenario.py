@@ -189,6 +189,11 @@ class Cost:
         "handle_pause: kvm_vcpu_on_spin and yield_to",
         _CALIBRATED + "with context_switch_ns 8.5 us, which makes the talk's period of 26 us for two spinners",
     )
+    candidate_ns: int = _cost(
+        50,
+        "each candidate that kvm_vcpu_on_spin looks at beyond the first 8, which pause_handler_ns contains",
+        _PROPOSED + "its flags are a cache line that another CPU wrote: one transfer, 43 to 50 ns in a socket",
+    )
     context_switch_ns: int = _cost(
         5000,
         "schedule(): pick, switch, load the next vCPU",

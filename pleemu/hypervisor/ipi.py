@@ -18,7 +18,7 @@ from pleemu.scheduler.records import TASK_DEAD
 def accept_irq(m, p, target, vector, now, delay):
     """Make ``vector`` pending in the target, and make it notice after ``delay``; returns the cycles of a wake-up."""
     cpu, vcpu, cost = m.cpu[target], m.vcpu[target], m.cost[0]
-    if m.task[target].state == TASK_DEAD or cpu.svr & SVR_ENABLED == 0:
+    if not is_accepting(m, target):
         return 0
     set_vector(cpu.pir, vector)
     if vcpu.on_wait_queue == 1:
@@ -31,6 +31,12 @@ def accept_irq(m, p, target, vector, now, delay):
         else:
             send_host_interrupt(m, home, now + delay + cost.ipi)
     return 0
+
+
+@compiled
+def is_accepting(m, target):
+    """Does the APIC of ``target`` accept interrupts?"""
+    return m.task[target].state != TASK_DEAD and m.cpu[target].svr & SVR_ENABLED != 0
 
 
 @compiled
@@ -51,7 +57,9 @@ def is_in_guest(m, p, home, target, now):
 def kvm_vcpu_wake_up(m, p, target, now):
     """A halted vCPU is woken; its pCPU may have to reschedule."""
     vcpu = m.vcpu[target]
-    vcpu.on_wait_queue = 0  # swait: the waker takes it off the queue
+    vcpu.on_wait_queue = 0
+    if m.kvm[0].rcuwait == 0:
+        vcpu.blocking = 0  # swait: the waker takes it off the queue
     home = wake_up_process(m, p, target, cycles_to_ns(m.clock[0], now))
     vcpu.ready = 1
     record(m, now, SCHED_WAKEUP, p, m.pcpu[p].vcpu, target, home, 0)

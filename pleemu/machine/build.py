@@ -9,6 +9,7 @@ import numpy as np
 from attrs import frozen
 
 from pleemu.errors import ScenarioError
+from pleemu.generations import Search
 from pleemu.guest.costs import cycles_by_class
 from pleemu.guest.image import Image
 from pleemu.hardware import isa
@@ -18,7 +19,19 @@ from pleemu.hardware.memory import INTERRUPT_STACK, STACK_SLOT
 from pleemu.hardware.msr import STAR_SELECTORS
 from pleemu.hardware.protection import INSIDE, NO_INSTRUCTION
 from pleemu.hardware.records import BUFFER_LIMIT, CLOCK, CPU, FAULT, IDLE, LINE, NEVER, PCPU, SPACE, STORE, TIMING
-from pleemu.hypervisor.records import COST, KVM, RESUME_ENTER, VCPU, VM
+from pleemu.hypervisor.ipi_aware import NOT_AWARE, V1_V2, V3
+from pleemu.hypervisor.records import (
+    COST,
+    ESRCH_IS_SUCCESS,
+    ESRCH_TRIES,
+    ESRCH_UNKNOWN,
+    KVM,
+    RESUME_ENTER,
+    VCPU,
+    VM,
+)
+from pleemu.hypervisor.rules import RULES
+from pleemu.hypervisor.strict_boost import IDEAL, NOT_STRICT, RFC, V5_6
 from pleemu.machine.state import BIRTH, RUN, Machine
 from pleemu.observe.events import EVENT, EXIT_REASON_LIMIT
 from pleemu.observe.journal import SEED
@@ -267,9 +280,23 @@ def _kvm(scenario: Scenario, policy: Policy) -> Any:
     # With "PAUSE exiting" there is no window to control, and without the skip no PAUSE would ever complete.
     kvm.window_control &= policy.ple and not given.pause_exiting
     kvm.skip_pause = kvm.svm == 0 or given.skip_pause or given.pause_exiting
-    kvm.strict_boost = policy.strict_boost
     kvm.ipiv = given.ipiv
+    load_search(kvm, policy.search)
     return kvm
+
+
+def load_search(kvm: Any, search: Search) -> None:
+    """Put a policy's rules and switches into the KVM record."""
+    numbers = {name: number for number, name in enumerate(RULES)}
+    kvm.rules = 0
+    for round_, names in enumerate((search.rules, search.relaxed_rules)):
+        kvm.rules[0, round_, : len(names)] = [numbers[name] for name in names]
+    kvm.relaxed_boost = len(search.relaxed_rules) > 0
+    for switch in ("one_loop", "from_zero", "stores_count", "sleeps", "rcuwait", "pending_irq", "ipi_bool"):
+        kvm[switch] = getattr(search, switch)
+    kvm.esrch = {"tries": ESRCH_TRIES, "unknown": ESRCH_UNKNOWN, "success": ESRCH_IS_SUCCESS}[search.esrch]
+    kvm.strict_boost = {"": NOT_STRICT, "v5.6": V5_6, "rfc": RFC, "ideal": IDEAL}[search.strict_boost]
+    kvm.ipi_aware = {"": NOT_AWARE, "v1": V1_V2, "v2": V1_V2, "v3": V3}[search.ipi_aware]
 
 
 def _pause_controls(cpu: Any, scenario: Scenario, policy: Policy) -> None:
@@ -323,6 +350,8 @@ def _vm(machine: Machine, scenario: Scenario, policy: Policy, layout: Layout, nu
         vcpu.vm = number
         vcpu.id = index
         vcpu.exited_at = vcpu.named_at = -1
+        vcpu.wakes_at = NEVER
+        vcpu.last_ipi_sender = vcpu.last_ipi_receiver = -1
         task.cpu = vm.pcpu_of(index, scenario.hardware.pcpus)
         task.weight = WEIGHTS[20]
         task.inverse_weight = INVERSE_WEIGHTS[20]

@@ -31,8 +31,9 @@ from pleemu.hypervisor.icr import apic_send_ipi
 from pleemu.hypervisor.ipi import sync_at_entry
 from pleemu.hypervisor.ipi_virtualisation import pi_wakeup_handler
 from pleemu.hypervisor.msr import kvm_get_msr, kvm_set_msr
-from pleemu.hypervisor.on_spin import kvm_vcpu_on_spin
+from pleemu.hypervisor.on_spin import kvm_vcpu_on_spin, search_cycles
 from pleemu.hypervisor.records import RESUME_ENTER, RESUME_HALT, RESUME_SPIN
+from pleemu.hypervisor.strict_boost import forget_ipis
 from pleemu.hypervisor.window import grow_ple_window
 from pleemu.jit import compiled
 from pleemu.machine.switch import go, go_on, resume, schedule, set_next_tick, skip_emulated_instruction
@@ -163,13 +164,21 @@ def handle_exit(m, p, now):
 
 @compiled
 def spin(m, p, now):
-    """kvm_vcpu_on_spin at the end of its search."""
+    """kvm_vcpu_on_spin at the end of its search.
+
+    DEVIATION: what a long search costs beyond pause_handler_ns is spent behind it, and not candidate by candidate.
+    """
     v = m.pcpu[p].vcpu
-    if kvm_vcpu_on_spin(m, p, v, now):
-        m.vcpu[v].resume = RESUME_SPIN
-        schedule(m, p, STATE_RUNNING, now)
+    accepted = kvm_vcpu_on_spin(m, p, v, now)
+    searched = now + search_cycles(m, v)
+    if not accepted:
+        go_on(m, p, v, RESUME_SPIN, searched)
+        return
+    m.vcpu[v].resume = RESUME_SPIN
+    if searched > now:
+        go(m, p, RESCHEDULING, searched)
     else:
-        go_on(m, p, v, RESUME_SPIN, now)
+        schedule(m, p, STATE_RUNNING, now)
 
 
 @compiled
@@ -179,7 +188,7 @@ def halt(m, p, now):
     if can_take_interrupt(m, v):
         go(m, p, ENTERING, now)
         return
-    m.vcpu[v].on_wait_queue = 1
+    m.vcpu[v].on_wait_queue = m.vcpu[v].blocking = 1
     m.vcpu[v].resume = RESUME_HALT
     m.task[v].state = TASK_INTERRUPTIBLE
     schedule(m, p, STATE_SLEEPING, now)
@@ -209,7 +218,8 @@ def enter(m, p, now):
     record(m, now, KVM_ENTRY, p, v, 0, 0, 0)
     if vcpu.exited_at >= 0:
         time_exit(m, v, vcpu.exit_reason, now - vcpu.exited_at)
-    vcpu.ipi_received = 0
+    forget_ipis(m, v)
+    vcpu.ipi_any = 0
     vcpu.entered_at = now
     load_pause_controls(cpu, vcpu.ple_window)
     vcpu.guest_from = now + m.cost[0].entry
