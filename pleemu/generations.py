@@ -49,6 +49,11 @@ class Generation:
     what: str
     search: Search
     parameters: Mapping[str, Any]
+    clamps_first: bool = False  # v4.14: the window is brought below its maximum before it grows, not behind
+
+    def window_ceiling(self, base: int, grow: int, most: int) -> int:
+        """Return what the growing window really ends at: the same rule for all, if the maximum is a multiple."""
+        return most // grow * grow if self.clamps_first and 1 <= grow < base else most
 
 
 # Defaults of the parameters, as they came to be. A factor of 0 keeps the window at its base: it is fixed.
@@ -95,7 +100,7 @@ _GENERATIONS = (
     ),
     Generation(
         name="in-kernel-2017", kernel="v4.14", what="and was at CPL 0 then; the window moves since v3.18",
-        parameters=_V3_18,
+        parameters=_V3_18, clamps_first=True,
         search=Search(rules=("not-preempted", "itself", "cannot-run", "user-mode", "spins")),
     ),
     Generation(

@@ -104,7 +104,9 @@ def _policy_of(name: str, parts: set[str]) -> Policy:
     except ScenarioError as error:
         raise ScenarioError(f"policy {name!r}: {error}") from None
     if search.sleeps and made.debooster:
-        raise ScenarioError(f"policy {name!r}: {made.debooster} needs a yielder, but in {made.generation} nobody yields")
+        raise ScenarioError(
+            f"policy {name!r}: {made.debooster} needs a yielder, but in {made.generation} nobody yields"
+        )
     return made
 
 

@@ -2,6 +2,7 @@
 
 Everything in a machine happens at an integer core cycle. The TSC and the scheduler's
 nanoseconds are exact integer functions of it, rounded down, monotone, without overflow.
+A time that is given in ns becomes cycles when it begins.
 """
 
 from pleemu.jit import compiled, inlined
@@ -20,3 +21,9 @@ def cycles_to_tsc(clock, cycles):
     if clock.tsc_khz == clock.core_khz:
         return cycles
     return cycles // clock.core_khz * clock.tsc_khz + cycles % clock.core_khz * clock.tsc_khz // clock.core_khz
+
+
+@compiled
+def ns_to_cycles(clock, ns):
+    """Nanoseconds -> core cycles, rounded up: what takes time takes at least that long. For times up to 100 s."""
+    return -(-ns * clock.core_khz // 1_000_000)

@@ -58,6 +58,7 @@ def kvm_vcpu_wake_up(m, p, target, now):
     """A halted vCPU is woken; its pCPU may have to reschedule."""
     vcpu = m.vcpu[target]
     vcpu.on_wait_queue = 0
+    vcpu.wakes_at = NEVER
     if m.kvm[0].rcuwait == 0:
         vcpu.blocking = 0  # swait: the waker takes it off the queue
     home = wake_up_process(m, p, target, cycles_to_ns(m.clock[0], now))

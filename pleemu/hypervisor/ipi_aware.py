@@ -13,7 +13,8 @@ What the code does and its cover letter does not say:
 * A vCPU that was woken and not preempted passes only by an IPI or a pending interrupt, unlike in v6.19.
 * V1_V2: the EOI of any vector ends the wait, and the receiver's own wait for its own IPI with it.
 
-UNVERIFIED: of V3 that on a matching EOI the receiver's own wait is kept. Its changelog only says that the vector counts.
+UNVERIFIED: of V3 that on a matching EOI the receiver's own wait is kept. Its changelog only says that the vector
+counts.
 """
 
 from pleemu.hardware.clock import cycles_to_ns

@@ -9,7 +9,7 @@ import numpy as np
 from attrs import frozen
 
 from pleemu.errors import ScenarioError
-from pleemu.generations import Search
+from pleemu.generations import GENERATIONS, Search
 from pleemu.guest.costs import cycles_by_class
 from pleemu.guest.image import Image
 from pleemu.hardware import isa
@@ -263,7 +263,7 @@ def _tunables(scenario: Scenario, policy: Policy) -> Any:
 
 def _kvm(scenario: Scenario, policy: Policy) -> Any:
     kvm = records(1, KVM)
-    given = scenario.kvm
+    given = scenario.kvm_under(policy)
     if scenario.hardware.is_amd:
         kvm.svm = 1
         kvm.window_control = given.pause_filter_count > 0 and given.pause_filter_thresh > 0
@@ -276,7 +276,9 @@ def _kvm(scenario: Scenario, policy: Policy) -> Any:
         kvm.ple_window = given.ple_window
         kvm.ple_window_grow = given.ple_window_grow
         kvm.ple_window_shrink = given.ple_window_shrink
-        kvm.ple_window_max = given.ple_window_max
+        kvm.ple_window_max = GENERATIONS[policy.generation].window_ceiling(
+            given.ple_window, given.ple_window_grow, given.ple_window_max
+        )
     # With "PAUSE exiting" there is no window to control, and without the skip no PAUSE would ever complete.
     kvm.window_control &= policy.ple and not given.pause_exiting
     kvm.skip_pause = kvm.svm == 0 or given.skip_pause or given.pause_exiting
@@ -301,7 +303,7 @@ def load_search(kvm: Any, search: Search) -> None:
 
 def _pause_controls(cpu: Any, scenario: Scenario, policy: Policy) -> None:
     """What of VMCS or VMCB stays as it is; the window is loaded at each entry."""
-    given = scenario.kvm
+    given = scenario.kvm_under(policy)
     cpu.pause_exiting = policy.ple and given.pause_exiting
     cpu.ple = policy.ple and not scenario.hardware.is_amd and given.ple_gap > 0
     cpu.ple_gap = given.ple_gap

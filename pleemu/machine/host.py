@@ -22,17 +22,16 @@ from pleemu.hardware.records import (
     EXITING,
     GUEST,
     HALTING,
-    NEVER,
     RESCHEDULING,
     SPINNING,
     SWITCHING,
 )
 from pleemu.hypervisor.icr import apic_send_ipi
 from pleemu.hypervisor.ipi import sync_at_entry
-from pleemu.hypervisor.ipi_virtualisation import pi_wakeup_handler
 from pleemu.hypervisor.msr import kvm_get_msr, kvm_set_msr
 from pleemu.hypervisor.on_spin import kvm_vcpu_on_spin, search_cycles
 from pleemu.hypervisor.records import RESUME_ENTER, RESUME_HALT, RESUME_SPIN
+from pleemu.hypervisor.sleep import host_interrupt, host_interrupt_seen, sleep_on_spin
 from pleemu.hypervisor.strict_boost import forget_ipis
 from pleemu.hypervisor.window import grow_ple_window
 from pleemu.jit import compiled
@@ -77,8 +76,8 @@ def host_step(m, p):
     now = pcpu.cycle
     phase = pcpu.phase
     woken = 0
-    if m.kvm[0].ipiv == 1 and phase != EXITING and pcpu.interrupt_at <= now:
-        woken = pi_wakeup_handler(m, p, now)
+    if phase != EXITING and pcpu.interrupt_at <= now:
+        woken = host_interrupt(m, p, now)
     if woken > 0:
         pcpu.cycle = now + woken * m.cost[0].wakeup
     elif phase == EXITING:
@@ -150,11 +149,9 @@ def handle_exit(m, p, now):
     elif reason == INTERRUPT_WINDOW:  # the entry behind it injects
         go(m, p, ENTERING, now)
     else:
+        spent = cost.interrupt_handler + host_interrupt(m, p, now) * cost.wakeup
         if pcpu.interrupt_at <= now:
-            pcpu.interrupt_at = NEVER
-        spent = cost.interrupt_handler
-        if m.kvm[0].ipiv == 1:
-            spent += pi_wakeup_handler(m, p, now) * cost.wakeup
+            host_interrupt_seen(m, p)
         if pcpu.next_tick <= now:
             scheduler_tick(m, p, cycles_to_ns(m.clock[0], now))
             set_next_tick(m, p, now)
@@ -169,6 +166,12 @@ def spin(m, p, now):
     DEVIATION: what a long search costs beyond pause_handler_ns is spent behind it, and not candidate by candidate.
     """
     v = m.pcpu[p].vcpu
+    if m.kvm[0].sleeps == 1:
+        sleep_on_spin(m, p, v, now)
+        m.vcpu[v].resume = RESUME_SPIN
+        m.task[v].state = TASK_INTERRUPTIBLE
+        schedule(m, p, STATE_SLEEPING, now)
+        return
     accepted = kvm_vcpu_on_spin(m, p, v, now)
     searched = now + search_cycles(m, v)
     if not accepted:
@@ -213,7 +216,7 @@ def enter(m, p, now):
         schedule(m, p, STATE_PREEMPTED, now)
         return
     if pcpu.interrupt_at <= now:
-        pcpu.interrupt_at = NEVER  # a kick or reschedule that the host code has already seen to
+        host_interrupt_seen(m, p)  # a kick or reschedule that the host code has already seen to
     sync_at_entry(m, v)
     record(m, now, KVM_ENTRY, p, v, 0, 0, 0)
     if vcpu.exited_at >= 0:

@@ -5,11 +5,11 @@ in again is kept in `vcpu.resume`.
 """
 
 from pleemu.hardware.clock import cycles_to_ns
-from pleemu.hardware.records import ENTERING, HALTING, IDLE, NEVER, RESCHEDULING, SWITCHING
-from pleemu.hypervisor.ipi_virtualisation import pi_wakeup_handler
+from pleemu.hardware.records import ENTERING, HALTING, IDLE, RESCHEDULING, SWITCHING
 from pleemu.hypervisor.notifiers import kvm_sched_in, kvm_sched_out
 from pleemu.hypervisor.on_spin import end_spin
 from pleemu.hypervisor.records import RESUME_ENTER, RESUME_HALT, RESUME_SPIN
+from pleemu.hypervisor.sleep import host_interrupt, host_interrupt_seen
 from pleemu.jit import compiled
 from pleemu.observe.events import SCHED_SWITCH, STATE_PREEMPTED, STATE_RUNNING
 from pleemu.observe.journal import record
@@ -81,7 +81,7 @@ def sleep_idle(m, p, now):
     """Nothing to run: no tick, until an interrupt arrives."""
     pcpu = m.pcpu[p]
     if pcpu.interrupt_at <= now:
-        pcpu.interrupt_at = NEVER  # schedule() has seen to it
+        host_interrupt_seen(m, p)  # schedule() has seen to it
     pcpu.phase = IDLE
     pcpu.cycle = pcpu.interrupt_at
 
@@ -91,11 +91,9 @@ def wake_from_idle(m, p):
     """The interrupt has arrived; the tick begins again."""
     pcpu = m.pcpu[p]
     now = pcpu.cycle
-    pcpu.interrupt_at = NEVER
     set_next_tick(m, p, now)
-    spent = m.cost[0].idle_exit
-    if m.kvm[0].ipiv == 1:
-        spent += pi_wakeup_handler(m, p, now) * m.cost[0].wakeup
+    spent = m.cost[0].idle_exit + host_interrupt(m, p, now) * m.cost[0].wakeup
+    host_interrupt_seen(m, p)
     go(m, p, RESCHEDULING, now + spent)
 
 

@@ -6,11 +6,12 @@ import math
 from pathlib import Path
 
 from pleemu import catalogue
+from pleemu.generations import GENERATIONS, VANILLA
 from pleemu.hardware import isa
 from pleemu.policy import POLICIES, SCHEDULERS
 from pleemu.processor import FIGURES, PROCESSORS, Processor
 from pleemu.report.grid import Column, Grid
-from pleemu.scenario import Kvm, load
+from pleemu.scenario import load
 
 _NAME = Column("name", left=True)
 _SUMMARY = Column("what", left=True, wraps=True)
@@ -19,7 +20,7 @@ COST_NAMES = {
     for name, number in vars(isa).items()
     if name.startswith("COST_") and name != "COST_CLASSES"
 }
-_GAP = Kvm().ple_gap  # AMD: pause_filter_thresh, the same
+_GAP = GENERATIONS[VANILLA].parameters["ple_gap"]  # AMD: pause_filter_thresh, the same
 _HEAD = 4096  # characters of a source in which its first comment is
 
 
