@@ -143,7 +143,7 @@ def _replaced(search: Search, new: Mapping[str, str]) -> Rules:
     """Return the rules with others in place of some of them, of which there must be one."""
     if not set(new) & set(search.rules):
         wanted = " or ".join(repr(one) for one in new)
-        raise Meaningless(f"changes the rule {wanted}, which it does not have")
+        raise Meaningless(f"lacks the rule {wanted} that it changes")
     return tuple(new.get(rule, rule) for rule in search.rules)
 
 
@@ -168,8 +168,8 @@ def _ipi_bool(search: Search) -> Search:
 
 
 def _pending_irq(search: Search) -> Search:
-    if search.pending_irq:
-        raise Meaningless("is part of it already")
+    if search.pending_irq or search.ipi_aware:
+        raise Meaningless("has it already")
     return attrs.evolve(search, rules=_replaced(search, {"user-mode": "user-mode"}), pending_irq=True)
 
 
@@ -208,10 +208,6 @@ CURES = {
         what="the reviewers' variant: nominate in user mode who has had any IPI since its latest entry",
         apply=_ipi_bool,
     ),
-    "pending-irq": Cure(
-        what="nominate in user mode who has a posted interrupt: pending-irq-2021 for older kernels; needs APICv",
-        apply=_pending_irq, tracks_ipis=False,
-    ),
     "ipi-aware-v1": Cure(
         what="2025: nominate who the spinner's latest IPI went to, has an interrupt or was preempted at CPL 0",
         apply=_ipi_aware("v1"),
@@ -224,6 +220,10 @@ CURES = {
         what="2026: the same, but only an EOI of the IPI's own vector ends the wait; the rest of v3 is unverified",
         apply=_ipi_aware("v3"),
     ),
+    "pending-irq": Cure(
+        what="nominate in user mode who has a posted interrupt: pending-irq-2021 for older kernels; needs APICv",
+        apply=_pending_irq, tracks_ipis=False,
+    ),
 }  # fmt: skip
 
 
@@ -235,9 +235,12 @@ def search_of(generation: str, cures: tuple[str, ...]) -> Search:
     search = GENERATIONS[generation].search
     if search.sleeps and cures:
         raise ScenarioError(f"{cures[0]} needs candidates, but in {generation} the spinner sleeps and nominates nobody")
+    done: list[str] = []
     for name in sorted(cures, key=list(CURES).index):
         try:
             search = CURES[name].apply(search)
         except Meaningless as error:
-            raise ScenarioError(f"{name} makes no sense with {generation}: it {error}") from None
+            ground = "+".join([generation, *done])
+            raise ScenarioError(f"{name} makes no sense with {ground}, which {error}") from None
+        done.append(name)
     return search

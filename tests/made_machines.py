@@ -24,7 +24,7 @@ from pleemu.machine.result import Run
 from pleemu.machine.run import simulate
 from pleemu.observe.events import EVENT
 from pleemu.overrides import Overrides
-from pleemu.policy import POLICIES
+from pleemu.policy import ALL
 from pleemu.processor import AMD, INTEL, PROCESSORS
 from pleemu.scenario import Program, Scenario
 
@@ -137,7 +137,7 @@ _AMD_FIELDS = {path: drawn for path, drawn in _FIELDS.items() if not path.starts
 
 
 @st.composite
-def commands(draw: st.DrawFn, policies: tuple[str, ...] = tuple(one.name for one in POLICIES)) -> Command:
+def commands(draw: st.DrawFn, policies: tuple[str, ...] = tuple(one.name for one in ALL)) -> Command:
     """Any small machine: guests, VMs, placements, policies, costs, PLE parameters, seeds.
 
     Most are slow machines: then many time slices fit into few instructions.

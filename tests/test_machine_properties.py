@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from made_machines import GUESTS, Command, Observed, commands, observe, programs_of
 from reference.window import grow, shrink
 
+from pleemu.generations import GENERATIONS
 from pleemu.hardware.isa import OP_PROBE, PROBE_LOCK_ACQUIRED, PROBE_LOCK_RELEASED
 from pleemu.machine.result import Run
 from pleemu.machine.run import simulate
@@ -28,6 +29,7 @@ from pleemu.observe.events import (
     YIELD_TO,
     exit_reasons,
 )
+from pleemu.policy import policy
 
 ASLEEP, READY, ON_PCPU, DEAD = "asleep", "ready", "on a pCPU", "dead"
 
@@ -81,14 +83,16 @@ def check_mutual_exclusion(observed: Observed) -> int:
 
 def window_parameters(run: Run) -> tuple[int, int, int, int, bool]:
     """KVM's base, growth, shrinking and maximum of the window or count, and whether it changes at all."""
-    kvm = run.scenario.kvm
+    chosen = policy(run.policy)
+    kvm = run.scenario.kvm_under(chosen)
     controlled = run.policy != "no-ple" and not kvm.pause_exiting
     if run.scenario.hardware.is_amd:
         numbers = (kvm.pause_filter_count, kvm.pause_filter_count_grow, kvm.pause_filter_count_shrink)
         adapts = kvm.pause_filter_thresh > 0 and kvm.pause_filter_count > 0
         return *numbers, kvm.pause_filter_count_max, controlled and adapts
     numbers = (kvm.ple_window, kvm.ple_window_grow, kvm.ple_window_shrink)
-    return *numbers, kvm.ple_window_max, controlled and kvm.ple_gap > 0
+    most = GENERATIONS[chosen.generation].window_ceiling(kvm.ple_window, kvm.ple_window_grow, kvm.ple_window_max)
+    return *numbers, most, controlled and kvm.ple_gap > 0
 
 
 def check_windows(observed: Observed) -> None:
@@ -234,10 +238,10 @@ def test_the_machines_of_these_properties_do_something() -> None:
     """Among a few fixed machines locks are contended, vCPUs are boosted, woken and preempted."""
     seen: Counter[str] = Counter()
     for subject, vcpus in (("ticket_lock", 4), ("overboost", 5), (str(GUESTS / "ping_pong.S"), 3)):
-        for policy in ("vanilla", "strict-boost+debooster"):
+        for named in ("vanilla", "strict-boost+debooster"):
             fields = {"host.hz": "1000", "host.online_cpus": "1", "hardware.tsc_khz": "100000"}
             fields |= {"vm.pinning": "round-robin", "vm.memory_kib": "256"}
-            changes = {"policy": policy, "duration": "100ms", "vms": 2, "vcpus": vcpus, "pcpus": 2}
+            changes = {"policy": named, "duration": "100ms", "vms": 2, "vcpus": vcpus, "pcpus": 2}
             observed = observe(Command(subject, changes, fields))
             seen["taken"] += check_mutual_exclusion(observed)
             yields = observed.of_kind(YIELD_TO)
