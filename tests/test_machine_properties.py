@@ -102,6 +102,8 @@ def check_windows(observed: Observed) -> None:
     expected: dict[int, int] = {}  # vCPU -> the window that its next event must announce
     switched_in: set[int] = set()
     for _, kind, _, vcpu, a, b, _ in rows(observed):
+        if kind == SCHED_WAKEUP:
+            continue  # in a host interrupt, perhaps, that strikes before the switch is complete
         if vcpu in switched_in:
             switched_in.remove(vcpu)
             shrunk = shrink(window[vcpu], base, shrink_by, base)
@@ -148,7 +150,7 @@ def check_threads(observed: Observed) -> None:
         elif kind == YIELD_TO:
             assert a != vcpu
             assert vm[a] == vm[vcpu]
-            assert b != 1 or life[a] == READY
+            assert b != 1 or life[a] in (READY, None)  # before 2013 also who has never run
             assert b in (1, 0, -3)
         elif kind == KVM_ENTRY:
             assert not in_guest.get(vcpu)
