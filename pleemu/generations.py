@@ -45,7 +45,7 @@ class Generation:
     """A kernel's search, and the defaults of its kvm_intel and kvm_amd."""
 
     name: str
-    kernel: str  # in which its code was read
+    kernel: str  # the first that has it, or the one that it was read in
     what: str
     search: Search
     parameters: Mapping[str, Any]
@@ -116,7 +116,7 @@ _GENERATIONS = (
         ),
     ),
     Generation(
-        name="kvm-6.13", kernel="v6.14", what="one loop, which keeps its count in place of whom it boosted",
+        name="kvm-6.13", kernel="v6.13", what="one loop, which keeps its count in place of whom it boosted",
         parameters=_V5_14,
         search=Search(
             rules=("itself", "not-ready", "no-interrupt", "user-mode", "spins"), rcuwait=True, pending_irq=True,
