@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_searches import (
     ASLEEP,
@@ -52,6 +52,7 @@ def shared(vcpus, named, *, me=0):
     return machine([(0, RUNNING if k == me else QUEUED, 0) for k in range(vcpus)], 1, named=named)
 
 
+@settings(max_examples=40)
 @given(st.integers(2, 11), st.data(), st.sampled_from(SEARCHING))
 def test_all_generations_visit_in_the_same_order(vcpus, data, named):
     """From behind the one boosted last, once round; only v2.6.39 begins with vCPU 0 if that was boosted last."""

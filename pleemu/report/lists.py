@@ -75,9 +75,9 @@ def generations() -> Grid:
             Column("-ESRCH", left=True),
             Column("passes over who is, in this order", left=True, wraps=True),
         ),
-        note="Window: Intel's factor, and what it ends at. Loop: <: begins with vCPU 0 if that was boosted last; i: keeps "
-        "the number of its steps, not whom it boosted. -ESRCH: what `nobody else to run` means; with 2 passes and 3 "
-        "tries the last of the first pass ends it, too. Rules: "
+        note="Window: Intel's factor, and what it ends at. Loop: <: it begins with vCPU 0 if that was last; i: it "
+        "keeps the number of its steps, not whom it boosted. -ESRCH: what `nobody else to run` means; with 2 "
+        "passes and 3 tries the last of the first pass ends it, too. Rules: "
         + "; ".join(f"{name}: {what}" for name, what in RULES.items() if name)
         + ". Cures are shown with vanilla's search; | begins a second round.",
     )
