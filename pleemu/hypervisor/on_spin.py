@@ -47,8 +47,8 @@ def search(m, p, me, now):
     accepted = False
     yielded = 0
     tries = 3
-    for round_ in range(1 + kvm.relaxed_boost):
-        if yielded > 0:
+    for rules in (kvm.rules, kvm.relaxed_rules):
+        if yielded > 0 or rules == 0:
             break
         yielded = 0
         ended = False
@@ -64,7 +64,7 @@ def search(m, p, me, now):
             for i in range(first, end):
                 candidate = vm.first_vcpu + i
                 count += 1
-                if rule_that_refuses(m, me, candidate, round_, now) != NO_RULE:
+                if rule_that_refuses(m, rules, me, candidate, now) != NO_RULE:
                     continue
                 answer = kvm_vcpu_yield_to(m, p, me, candidate, now)
                 accepted = answer > 0

@@ -64,8 +64,6 @@ VM = np.dtype(
     align=True,
 )
 
-RULES_MOST = 8  # of one round
-
 # Module parameters of kvm_intel, or their counterparts of kvm_amd, and what the policy changes.
 KVM = np.dtype(
     [
@@ -78,8 +76,8 @@ KVM = np.dtype(
         ("skip_pause", "i8"),         # KVM completes the PAUSE that exited
         ("ipiv", "i8"),
         # the policy (pleemu/generations.py)
-        ("rules", "i8", (2, RULES_MOST)),  # by round and place, see `rules`; 0 ends a list
-        ("relaxed_boost", "i8"),      # a second round, with its own rules, if the first boosted nobody
+        ("rules", "i8"),              # see `rules`: one a byte, from the lowest on, at most 7
+        ("relaxed_rules", "i8"),      # of a second round, if the first boosted nobody; 0: there is none
         ("one_loop", "i8"),           # the search is one loop, not two passes
         ("from_zero", "i8"),          # with 0 as the one boosted last it begins at vCPU 0
         ("stores_count", "i8"),       # it keeps how many it has looked at, not whom it boosted

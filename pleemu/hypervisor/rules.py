@@ -1,6 +1,7 @@
 """The rules by which kvm_vcpu_on_spin passes over a candidate; a policy is a list of them, in its kernel's order.
 
-`pleemu/generations.py` has the lists. The number of a rule is its place in RULES; 0 is no rule.
+`pleemu/generations.py` has the lists. The number of a rule is its place in RULES; 0 is no rule. A list is one
+number, a rule a byte.
 """
 
 from pleemu.hardware.interrupts import any_posted, deliverable
@@ -43,15 +44,13 @@ RULES = {
 
 
 @compiled
-def rule_that_refuses(m, me, candidate, round_, now):
-    """The first rule of the policy that refuses ``candidate``, NO_RULE if none does; asking may change its flags."""
-    rules = m.kvm[0].rules
-    for place in range(rules.shape[1]):
-        rule = rules[round_, place]
-        if rule == NO_RULE:
-            break
+def rule_that_refuses(m, rules, me, candidate, now):
+    """The first of ``rules`` that refuses ``candidate``, NO_RULE if none does; asking may change its flags."""
+    while rules != 0:
+        rule = rules & 0xFF
         if refuses(m, rule, me, candidate, now):
             return rule
+        rules >>= 8
     return NO_RULE
 
 

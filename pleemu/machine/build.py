@@ -289,16 +289,17 @@ def _kvm(scenario: Scenario, policy: Policy) -> Any:
 
 def load_search(kvm: Any, search: Search) -> None:
     """Put a policy's rules and switches into the KVM record."""
-    numbers = {name: number for number, name in enumerate(RULES)}
-    kvm.rules = 0
-    for round_, names in enumerate((search.rules, search.relaxed_rules)):
-        kvm.rules[0, round_, : len(names)] = [numbers[name] for name in names]
-    kvm.relaxed_boost = len(search.relaxed_rules) > 0
+    kvm.rules, kvm.relaxed_rules = packed(search.rules), packed(search.relaxed_rules)
     for switch in ("one_loop", "from_zero", "stores_count", "sleeps", "rcuwait", "pending_irq", "ipi_bool"):
         kvm[switch] = getattr(search, switch)
     kvm.esrch = {"tries": ESRCH_TRIES, "unknown": ESRCH_UNKNOWN, "success": ESRCH_IS_SUCCESS}[search.esrch]
     kvm.strict_boost = {"": NOT_STRICT, "v5.6": V5_6, "rfc": RFC, "ideal": IDEAL}[search.strict_boost]
     kvm.ipi_aware = {"": NOT_AWARE, "v1": V1_V2, "v2": V1_V2, "v3": V3}[search.ipi_aware]
+
+
+def packed(rules: tuple[str, ...]) -> int:
+    """Return a list of rules as the KVM record holds it."""
+    return sum(list(RULES).index(name) << 8 * place for place, name in enumerate(rules))
 
 
 def _pause_controls(cpu: Any, scenario: Scenario, policy: Policy) -> None:
