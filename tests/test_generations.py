@@ -322,6 +322,9 @@ def test_relaxed_round_of_a_used_up_search_has_no_limit():
         m = alone(8, named)
         assert not spin(m)
         assert tried(m) == [1, 2, 3]
+    m = alone(2, "ipi-aware-v2")
+    assert not spin(m)
+    assert tried(m) == [1, 1]
 
 
 @pytest.mark.parametrize(

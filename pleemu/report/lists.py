@@ -8,7 +8,6 @@ from pathlib import Path
 from pleemu import catalogue
 from pleemu.generations import CURES, GENERATIONS, VANILLA, Generation, Search
 from pleemu.hardware import isa
-from pleemu.hypervisor.rules import RULES
 from pleemu.policy import ALL, POLICIES, SCHEDULERS, policy
 from pleemu.processor import FIGURES, PROCESSORS, Processor
 from pleemu.report.grid import Column, Grid
@@ -65,6 +64,9 @@ def policies() -> Grid:
 
 def generations() -> Grid:
     """Return KVM's search year by year, and what each cure makes of vanilla's."""
+    # Only here: it brings the compiler.
+    from pleemu.hypervisor.rules import RULES
+
     grid = Grid(
         "kvm_vcpu_on_spin, year by year, and cures",
         (
