@@ -8,8 +8,13 @@ Absolute times depend on the machine and on what else it does: compare figures o
 from pathlib import Path
 
 import pytest
+from made_searches import QUEUED, RUNNING, machine, write_flags
+from reference.on_spin import Vcpu
 
 from pleemu.catalogue import find
+from pleemu.handle import pointer_to
+from pleemu.hypervisor.on_spin import kvm_vcpu_on_spin
+from pleemu.jit import callable_alone, compiled
 from pleemu.machine.run import load_programs, simulate
 from pleemu.policy import policy
 from pleemu.scenario import Scenario, Vm
@@ -46,3 +51,28 @@ def test_core(benchmark, name):
     benchmark.extra_info["PAUSE exits/s"] = round(run.ple.exits / seconds)
     benchmark.extra_info["emulated/wall"] = round(run.duration_ns / 1e9 / seconds, 4)
     print(f"\n{name}: {benchmark.extra_info}")
+
+
+@pytest.mark.parametrize("named", ["vanilla", "strict-boost-ideal", "kvm-6.19+ipi-aware-v2"])
+def test_search(benchmark, named):
+    """A PAUSE exit of one of 200 vCPUs that are all ready: whom shall it boost? Nobody, having seen all."""
+    m = machine([(0, RUNNING if k == 0 else QUEUED, 0) for k in range(200)], 1, named=named)
+    for number in range(1, 200):
+        write_flags(m, number, Vcpu(number, ready=True, preempted=True))
+    m.journal.recording = 0
+    searches = 1000
+    many_alone(m, searches)
+    benchmark.pedantic(many_alone, args=(m, searches), rounds=5, iterations=1)
+    benchmark.extra_info["ns a search"] = round(benchmark.stats.stats.median / searches * 1e9)
+    print(f"\n{named}: {benchmark.extra_info}")
+
+
+@compiled
+def many(machine, searches):
+    """Search again and again."""
+    m = pointer_to(machine)  # as in the core
+    for _ in range(searches):
+        kvm_vcpu_on_spin(m, 0, 0, 0)
+
+
+many_alone = callable_alone(many)

@@ -52,7 +52,7 @@ def compare(
     """Run a scenario under several policies, by comma-separated names or ``all``, or with several values of fields.
 
     ``across`` is a mapping such as ``{"hardware.processor": ["haswell", "zen4"]}``: one run for each combination.
-    Without both, the runs are the scenario's own variants, or else all shipped policies.
+    Without both, the runs are the scenario's own variants, or else the five usual policies.
     """
     from pleemu.experiment.compare import Axis, cases_of
     from pleemu.experiment.compare import compare as compare_cases

@@ -133,7 +133,9 @@ def compare(
     scenario: _Scenario,
     /,
     *more: _More,
-    policies: Annotated[str | None, Parameter(help="Policies, separated by commas, or all.")] = None,
+    policies: Annotated[
+        str | None, Parameter(help="Policies, separated by commas, or all: pleemu list policies.")
+    ] = None,
     across: Annotated[
         tuple[str, ...],
         Parameter(
@@ -146,7 +148,7 @@ def compare(
 ) -> None:
     """Run a scenario under several policies, or with several values of a field, and show them side by side.
 
-    Without --policies and --across the rows are the scenario's own variants, or else all shipped policies.
+    Without --policies and --across the rows are the scenario's own variants, or else the five usual policies.
     """
     from pleemu.catalogue import find
     from pleemu.experiment.compare import cases_of
@@ -268,7 +270,9 @@ def boost_latency(
 @app.command(name="list")
 def list_(
     what: Annotated[
-        Literal["programs", "scenarios", "policies", "schedulers", "processors", "figures", "instructions"],
+        Literal[
+            "programs", "scenarios", "policies", "generations", "schedulers", "processors", "figures", "instructions"
+        ],
         Parameter(help="What to list; figures: of the processors, with their sources."),
     ],
     /,

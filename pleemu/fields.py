@@ -93,14 +93,17 @@ def choice(default: Any, known: Collection[Any], help: str, *, what: str = "", u
     return _field(default, check, help=help, unit=unit, none=none, parse=parse)
 
 
-def switch(default: bool, help: str) -> Any:
-    """Make a field that is on or off."""
+def switch(default: Any, help: str, *, none: str = "") -> Any:
+    """Make a field that is on or off; ``none`` says what None stands for, if None is allowed."""
 
     def check(_: Any, attribute: Attribute[Any], value: Any) -> None:
-        if type(value) is not bool:
+        if type(value) is not bool and not (value is None and none):
             raise FieldError(attribute.name, f"{show(value)} is not a truth value; use true or false")
 
-    return _field(default, check, help=help, parse=lambda given: _TRUTH.get(given.lower(), given))
+    def parse(given: str) -> Any:
+        return None if none and given.lower() == "none" else _TRUTH.get(given.lower(), given)
+
+    return _field(default, check, help=help, none=none, parse=parse)
 
 
 def text(default: Any, help: str, *, lines: bool = False, check: Callable[[str], object] | None = None) -> Any:

@@ -2,13 +2,16 @@
 
 A policy is a set of independent mechanisms, so that an ablation is one name:
 
-    vanilla            KVM as in Linux v5.6, the host scheduler as its kernel has it
-    strict-boost       Strict Boost: nominate only a vCPU that can be what the spinner waits for
+    vanilla            KVM as in Linux v5.6, the host scheduler as its kernel has it; or another generation of KVM:
+                       sleep-2009, directed-yield-2011, ... kvm-6.19, see `generations`
+    strict-boost       Strict Boost: nominate only a vCPU that can be what the spinner waits for; strict-boost-rfc as
+                       posted, strict-boost-ideal as described; and the other cures of `generations`
     debooster          Debooster: make CFS follow the hint, by raising the yielder's vruntime; debooster-rfc as posted
     debooster-2025-v2  the same idea for EEVDF: a bounded penalty for the yielder; debooster-2025-v1 as first posted
     no-ple             PAUSE exits off (`ple_gap=0`, AMD: `pause_filter_count=0`): nobody notices a spinning vCPU
 
-Names are joined with `+` in any order: `debooster+strict-boost` is `strict-boost+debooster`.
+Names are joined with `+` in any order: `debooster+strict-boost` is `strict-boost+debooster`. A name has at most one
+generation, by default vanilla; `kvm-5.6` and `ready-2019` are other names for it.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from __future__ import annotations
 from attrs import field, frozen
 
 from pleemu.errors import ScenarioError, nearest
+from pleemu.generations import ALIASES, CURES, GENERATIONS, VANILLA, Search, search_of
 from pleemu.kernel import CFS, CHAOS, EEVDF, HOST_SCHEDULERS
 
 
@@ -26,15 +30,22 @@ class Policy:
     name: str
     summary: str = field(eq=False)
     ple: bool = True
-    strict_boost: bool = False
+    generation: str = VANILLA  # which of `GENERATIONS`
+    cures: tuple[str, ...] = ()  # some of `CURES`
     debooster: str | None = None  # which of `DEBOOSTERS`
+
+    @property
+    def search(self) -> Search:
+        """How KVM looks for whom to boost."""
+        return search_of(self.generation, self.cures)
 
 
 # Mechanisms in the order in which a canonical name lists them.
 _PARTS = {
-    "vanilla": "Linux v5.6's KVM as it is: kvm_vcpu_on_spin, dynamic PLE window, the scheduler's own yield_to",
+    **{one.name: f"KVM of {one.kernel}: {one.what}" for one in GENERATIONS.values()},
+    VANILLA: "Linux v5.6's KVM as it is: kvm_vcpu_on_spin, dynamic PLE window, the scheduler's own yield_to",
     "no-ple": "PAUSE exits off, as with kvm_intel.ple_gap=0 or kvm_amd.pause_filter_count=0",
-    "strict-boost": "nominate only preempted vCPUs and those that the spinner sent an IPI",
+    **{name: cure.what for name, cure in CURES.items()},
     "debooster": "CFS: raise the yielder's vruntime until the nominated vCPU is picked (v5.6)",
     "debooster-rfc": "the same, as posted for review in 2021: the yielder's weight decides how far",
     "debooster-2025-v1": "EEVDF: the same as first posted: its rate limit begins anew at each yield",
@@ -52,11 +63,11 @@ DEBOOSTERS = {
 
 def policy(name: str) -> Policy:
     """Return the policy that ``name`` spells, or say what is wrong with the name."""
-    parts = {part.strip() for part in name.split("+")}
+    parts = {ALIASES.get(part.strip(), part.strip()) for part in name.split("+")}
     for part in sorted(parts):
         if part not in _PARTS:
             where = f" in {name!r}" if len(parts) > 1 else ""
-            raise ScenarioError(f"unknown policy {part!r}{where}{nearest(part, _PARTS)}")
+            raise ScenarioError(f"unknown policy {part!r}{where}{nearest(part, [*_PARTS, *ALIASES])}")
     if "no-ple" in parts and len(parts) > 1:
         others = "+".join(part for part in _PARTS if part in parts - {"no-ple"})
         raise ScenarioError(
@@ -66,20 +77,33 @@ def policy(name: str) -> Policy:
     deboosters = [part for part in DEBOOSTERS if part in parts]
     if len(deboosters) > 1:
         raise ScenarioError(f"policy {name!r} has {len(deboosters)} deboosters; use one of {', '.join(deboosters)}")
+    generations = [part for part in GENERATIONS if part in parts]
+    if len(generations) > 1:
+        raise ScenarioError(f"policy {name!r} has {len(generations)} generations; use one of {', '.join(generations)}")
     if len(parts) > 1:
-        parts.discard("vanilla")  # the ground that the others stand on
-    return _policy_of(parts)
+        parts.discard(VANILLA)  # the ground that the others stand on
+    return _policy_of(name, parts)
 
 
-def _policy_of(parts: set[str]) -> Policy:
+def _policy_of(name: str, parts: set[str]) -> Policy:
     ordered = [part for part in _PARTS if part in parts]
-    return Policy(
+    made = Policy(
         name="+".join(ordered),
         summary="; ".join(_PARTS[part] for part in ordered),
         ple="no-ple" not in parts,
-        strict_boost="strict-boost" in parts,
+        generation=next((part for part in GENERATIONS if part in parts), VANILLA),
+        cures=tuple(part for part in CURES if part in parts),
         debooster=next((part for part in DEBOOSTERS if part in parts), None),
     )
+    try:
+        search = made.search
+    except ScenarioError as error:
+        raise ScenarioError(f"policy {name!r}: {error}") from None
+    if search.sleeps and made.debooster:
+        raise ScenarioError(
+            f"policy {name!r}: {made.debooster} needs a yielder, but in {made.generation} nobody yields"
+        )
+    return made
 
 
 # What `pleemu compare` compares unless told otherwise, reference first, by the kind of scheduler.
@@ -109,10 +133,14 @@ def check_policy(policy: Policy, scheduler: str) -> None:
     )
 
 
+# All that `all` means: every part once, and the sum of the two cures of 2021.
+ALL = tuple(policy(name) for name in (*_PARTS, "strict-boost+debooster"))
+
+
 def policies(names: str) -> tuple[Policy, ...]:
-    """Return the policies of a comma-separated list, or all shipped ones for ``all``."""
+    """Return the policies of a comma-separated list, or every one for ``all``."""
     if names.strip() == "all":
-        return POLICIES
+        return ALL
     chosen = [policy(name) for name in names.split(",")]
     doubled = next((one.name for number, one in enumerate(chosen) if one in chosen[:number]), None)
     if doubled is not None:

@@ -16,16 +16,15 @@ from attrs import Attribute, field, frozen
 from pleemu.compiler import AUTO, check_compiler, check_flags
 from pleemu.errors import ScenarioError
 from pleemu.fields import REQUIRED, FieldError, choice, custom, integer, number, show, switch, table, tables, text
+from pleemu.generations import GENERATIONS, U16_MAX, U32_MAX, VANILLA
 from pleemu.kernel import HOST_SCHEDULERS
 from pleemu.pinning import NONE, VCPU_TO_PCPU, allowed_of, check_pinning, check_places, parse_pinning
-from pleemu.policy import policy
+from pleemu.policy import Policy, policy
 from pleemu.processor import AMD, FIGURES, INTEL, PROCESSORS, Processor, processor
 from pleemu.schedule import Point, check_points, parse_schedule
 from pleemu.structure import assign, structure, unstructure
 from pleemu.toml import read_toml
 
-U16_MAX = 2**16 - 1
-U32_MAX = 2**32 - 1
 VCPU_LIMIT = 4096  # of all VMs together
 THREAD_LIMIT = 1024  # of all tables [[thread]] together
 MEMORY_LIMIT_KIB = 4 << 20  # of all VMs together: 4 GiB of host memory
@@ -89,31 +88,68 @@ class Hardware:
 
 @frozen(kw_only=True)
 class Kvm:
-    """Parameters of the modules kvm, kvm_intel and kvm_amd, v5.6 (arch/x86/kvm/vmx/vmx.c, svm.c).
+    """Parameters of the modules kvm, kvm_intel and kvm_amd (v5.6 arch/x86/kvm/vmx/vmx.c, svm.c).
 
-    Which of the two vendors' apply follows from the processor.
+    Which of the two vendors' apply follows from the processor, and what is not given from the policy's generation.
     """
 
-    ple_gap: int = integer(128, 0, U32_MAX, "Intel: longest distance of PAUSEs in a loop; 0: no PLE", unit="TSC ticks")
-    ple_window: int = integer(4096, 0, U32_MAX, "Intel: longest time in a loop before it exits", unit="TSC ticks")
-    ple_window_grow: int = integer(2, 0, U32_MAX, "Intel: at each PAUSE exit, factor if below ple_window, else summand")
-    ple_window_shrink: int = integer(
-        0, 0, U32_MAX, "Intel: at each sched_in, divisor or subtrahend; 0: back to ple_window"
+    ple_gap: int | None = integer(
+        None,
+        0,
+        U32_MAX,
+        "Intel: longest distance of PAUSEs in a loop; 0: no PLE",
+        unit="TSC ticks",
+        none="that of the policy's kernel, 128; 41 in 2009",
     )
-    ple_window_max: int = integer(U32_MAX, 0, U32_MAX, "Intel: upper bound of the growing window", unit="TSC ticks")
-    pause_filter_thresh: int = integer(
-        128, 0, U16_MAX, "AMD: longest distance of PAUSEs in a row; 0: any, and the count stays", unit="TSC ticks"
+    ple_window: int | None = integer(
+        None, 0, U32_MAX, "Intel: longest time in a loop before it exits", unit="TSC ticks", none="4096"
     )
-    pause_filter_count: int = integer(3000, 0, U16_MAX, "AMD: PAUSEs in a row that pass; 0: no exits", unit="PAUSEs")
-    pause_filter_count_grow: int = integer(
-        2, 0, U16_MAX, "AMD: at each PAUSE exit, factor if below pause_filter_count, else summand"
+    ple_window_grow: int | None = integer(
+        None,
+        0,
+        U32_MAX,
+        "Intel: at each PAUSE exit, factor if below ple_window, else summand; 0: it is fixed",
+        none="2, or 0 before 2014",
     )
-    pause_filter_count_shrink: int = integer(
-        0, 0, U16_MAX, "AMD: at each sched_in, divisor or subtrahend; 0: back to pause_filter_count"
+    ple_window_shrink: int | None = integer(
+        None, 0, U32_MAX, "Intel: at each sched_in, divisor or subtrahend; 0: back to ple_window", none="0"
     )
-    pause_filter_count_max: int = integer(U16_MAX, 0, U16_MAX, "AMD: upper bound of the growing count", unit="PAUSEs")
-    skip_pause: bool = switch(
-        False, "AMD: complete the PAUSE that exited, as by v5.14 (and always on Intel); else the guest repeats it"
+    ple_window_max: int | None = integer(
+        None,
+        0,
+        U32_MAX,
+        "Intel: upper bound of the growing window",
+        unit="TSC ticks",
+        none=f"{U32_MAX}; {U32_MAX // 4} in 2017",
+    )
+    pause_filter_thresh: int | None = integer(
+        None,
+        0,
+        U16_MAX,
+        "AMD: longest distance of PAUSEs in a row; 0: any, and the count stays",
+        unit="TSC ticks",
+        none="128, or 0 before 2018",
+    )
+    pause_filter_count: int | None = integer(
+        None, 0, U16_MAX, "AMD: PAUSEs in a row that pass; 0: no exits", unit="PAUSEs", none="3000"
+    )
+    pause_filter_count_grow: int | None = integer(
+        None,
+        0,
+        U16_MAX,
+        "AMD: at each PAUSE exit, factor if below pause_filter_count, else summand",
+        none="2, or 0 before 2018",
+    )
+    pause_filter_count_shrink: int | None = integer(
+        None, 0, U16_MAX, "AMD: at each sched_in, divisor or subtrahend; 0: back to pause_filter_count", none="0"
+    )
+    pause_filter_count_max: int | None = integer(
+        None, 0, U16_MAX, "AMD: upper bound of the growing count", unit="PAUSEs", none=f"{U16_MAX}"
+    )
+    skip_pause: bool | None = switch(
+        None,
+        "AMD: complete the PAUSE that exited (and always on Intel); else the guest repeats it",
+        none="false, or true by v5.14",
     )
     pause_exiting: bool = switch(
         False,
@@ -131,17 +167,24 @@ class Kvm:
     def __attrs_post_init__(self) -> None:
         if self.ipiv and not self.apicv:
             raise FieldError("ipiv", "true needs posted interrupts, but apicv is false; set apicv to true")
+        usual = GENERATIONS[VANILLA].parameters
         for base in ("ple_window", "pause_filter_count"):
-            least, most = getattr(self, base), getattr(self, f"{base}_max")
+            least, most = (
+                usual[one] if (given := getattr(self, one)) is None else given for one in (base, f"{base}_max")
+            )
             if most < least:
                 raise FieldError(f"{base}_max", f"{most} is below {base}={least}; use at least {least}")
+
+    def filled(self, parameters: Mapping[str, Any]) -> Any:
+        """Return the same Kvm with defaults for the parameters that are not given: none is None."""
+        return attrs.evolve(self, **{name: value for name, value in parameters.items() if getattr(self, name) is None})
 
     def check_vendor(self, processor: str, *, amd: bool) -> None:
         """Refuse what was changed of the other vendor's module: it would have no effect."""
         here, there = ("kvm_amd", "kvm_intel") if amd else ("kvm_intel", "kvm_amd")
         for intels, amds in _COUNTERPARTS.items():
             given, meant = (intels, amds) if amd else (amds, intels)
-            if given and getattr(self, given) != getattr(attrs.fields(Kvm), given).default:
+            if given and getattr(self, given) is not None:
                 cure = f"its counterpart is kvm.{meant}" if meant else f"{here} always does so"
                 raise FieldError(
                     given, f"is a parameter of {there}, but with hardware.processor {processor!r} {here} runs; {cure}"
@@ -251,6 +294,11 @@ class Cost:
         3500,
         "handle_pause: kvm_vcpu_on_spin and yield_to",
         _CALIBRATED + "with context_switch_ns 8.5 us, which makes the talk's period of 26 us for two spinners",
+    )
+    candidate_ns: int = _cost(
+        50,
+        "each candidate that kvm_vcpu_on_spin looks at beyond the first 8, which pause_handler_ns contains",
+        _PROPOSED + "its flags are a cache line that another CPU wrote: one transfer, 43 to 50 ns in a socket",
     )
     context_switch_ns: int = _cost(
         5000,
@@ -421,6 +469,13 @@ class Scenario:
     thread: tuple[Thread, ...] = tables(Thread, default=())
     variant: tuple[Variant, ...] = tables(Variant, default=())
     folder: Path = field(default=Path(), eq=False)  # where programs are looked for; not part of the TOML
+
+    def kvm_under(self, chosen: Policy) -> Any:
+        """Return the parameters of KVM under a policy: those that are given, and its generation's defaults."""
+        try:
+            return self.kvm.filled(GENERATIONS[chosen.generation].parameters)
+        except FieldError as error:
+            raise error.within("kvm") from None
 
     @property
     def duration_ns(self) -> int:

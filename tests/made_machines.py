@@ -25,7 +25,7 @@ from pleemu.machine.result import Run
 from pleemu.machine.run import simulate
 from pleemu.observe.events import EVENT
 from pleemu.overrides import Overrides
-from pleemu.policy import POLICIES
+from pleemu.policy import ALL
 from pleemu.processor import AMD, INTEL, PROCESSORS
 from pleemu.scenario import Program, Scenario
 
@@ -175,7 +175,7 @@ def _threads(draw: st.DrawFn, pcpus: int) -> dict[str, Any]:
 @st.composite
 def commands(
     draw: st.DrawFn,
-    policies: tuple[str, ...] = tuple(one.name for one in POLICIES),
+    policies: tuple[str, ...] = tuple(one.name for one in ALL),
     subjects: tuple[str, ...] = SUBJECTS,
 ) -> Command:
     """Any small machine: guests, VMs, placements, policies, costs, PLE parameters, seeds.

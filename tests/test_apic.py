@@ -192,6 +192,8 @@ def test_ipi_reaches_its_receivers(icr, count, first, apicv, data):
     m.vcpu.scheduled_out = 1
     m.cpu[first + sender].icr = signed(icr)
     m.cpu.svr[first:] = [0x1FF if one else 0xFF for one in enabled]
+    m.kvm.ipi_aware = 1
+    m.vcpu.last_ipi_receiver = -1
     m.pcpu[first + sender].phase = 0  # it has exited
     cost = send_alone(m, first + sender, first + sender, 0, now)
     low, everyone = icr & 0xFFFFFFFF, named(icr, sender, count)
@@ -209,6 +211,8 @@ def test_ipi_reaches_its_receivers(icr, count, first, apicv, data):
         marked = [one - first for one in range(first + count) if m.vcpu[one].ipi_received]
         assert marked == sent
         assert all(int(m.vcpu[first + one].ipi_received) == 1 << sender for one in marked)
+        unicast = low & 0xC0700 == 0 and len(expected) == 1 and expected != [sender]
+        assert m.vcpu[first + sender].last_ipi_receiver == (first + expected[0] if unicast else -1)
         assert cost == max(len(sent) - 1, 0) * EACH
         assert m.journal[0].recorded == 1
         assert (m.event[0].a, m.event[0].b, m.event[0].c) == (icr >> 32, icr & 0xFF, low)

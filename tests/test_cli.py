@@ -152,7 +152,9 @@ def test_help_lists_every_field_and_json_key(command: str, capsys: pytest.Captur
     assert command == "compare" or all(f"\n  {key} " in printed for key in RUN_KEYS)
 
 
-@pytest.mark.parametrize("what", ["programs", "scenarios", "policies", "schedulers", "processors", "figures"])
+@pytest.mark.parametrize(
+    "what", ["programs", "scenarios", "policies", "generations", "schedulers", "processors", "figures"]
+)
 def test_lists_are_not_empty(what: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Each list has a title, a header and rows."""
     assert main(["list", what]) == 0

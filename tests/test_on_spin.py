@@ -1,110 +1,36 @@
-"""kvm_vcpu_on_spin, Strict Boost and Debooster against plain loops over flags."""
+"""kvm_vcpu_on_spin of every generation, its cures, and Debooster against plain loops over flags."""
 
 from __future__ import annotations
 
-from collections import namedtuple
-
 import attrs
-import numpy as np
 import pytest
-from hypothesis import given, note
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
-from reference.on_spin import Kvm, Vcpu
+from made_searches import (
+    ASLEEP,
+    DEAD,
+    MS,
+    QUEUED,
+    RUNNING,
+    boostable,
+    end_alone,
+    machine,
+    read_flags,
+    spin_alone,
+    write_flags,
+)
+from reference.on_spin import YEARS, Kvm, Vcpu
 
-from pleemu.hardware.records import CLOCK, CPU, NEVER, PCPU
-from pleemu.hypervisor import on_spin, strict_boost
-from pleemu.hypervisor.records import COST, KVM, VCPU, VM
+from pleemu.errors import ScenarioError
+from pleemu.generations import CURES, GENERATIONS
+from pleemu.hypervisor import strict_boost
 from pleemu.jit import callable_alone
-from pleemu.observe.events import EVENT
-from pleemu.observe.records import BOOST, JOURNAL
-from pleemu.scheduler import core, mru, tree
-from pleemu.scheduler.records import RQ, TASK, TASK_DEAD, TASK_INTERRUPTIBLE, TASK_RUNNING, TUNABLES, sched_init
+from pleemu.policy import policy
+from pleemu.scheduler import core
 
-spin_alone = callable_alone(on_spin.kvm_vcpu_on_spin)
-end_alone = callable_alone(on_spin.end_spin)
 mark_alone = callable_alone(strict_boost.mark_ipi_receiver)
 yield_to_alone = callable_alone(core.yield_to)
 pick_alone = callable_alone(core.pick_next_task)
-insert_alone = callable_alone(tree.insert)
-list_add_alone = callable_alone(mru.list_add)
-
-Pieces = namedtuple("Pieces", "pcpu cpu clock task rq tunables vcpu vm kvm cost journal event boost")
-
-RUNNING, QUEUED, ASLEEP, DEAD = "running", "queued", "asleep", "dead"
-MS = 1_000_000
-
-
-def records(count, dtype):
-    return np.zeros(count, dtype).view(np.recarray)
-
-
-def machine(threads, pcpus, *, first=0):
-    """A host with one task per vCPU: ``threads`` is a list of (pCPU, life, vruntime); VM 1 begins at ``first``."""
-    tasks = len(threads)
-    m = Pieces(
-        pcpu=records(pcpus, PCPU),
-        cpu=records(tasks, CPU),
-        clock=records(1, CLOCK),
-        task=records(tasks, TASK),
-        rq=records(pcpus, RQ),
-        tunables=records(1, TUNABLES),
-        vcpu=records(tasks, VCPU),
-        vm=records(2, VM),
-        kvm=records(1, KVM),
-        cost=records(1, COST),
-        journal=records(1, JOURNAL),
-        event=records(tasks + 8, EVENT),
-        boost=np.zeros((2, 3), BOOST).view(np.recarray),
-    )
-    m.clock.core_khz = m.clock.tsc_khz = 1_000_000
-    m.journal.recording = 1
-    m.pcpu.interrupt_at = m.pcpu.cycle = NEVER
-    m.tunables.latency, m.tunables.min_granularity, m.tunables.nr_latency = 24 * MS, 3 * MS, 8
-    m.tunables.wakeup_granularity = 4 * MS
-    sched_init(m.rq)
-    m.task.weight, m.task.inverse_weight = 1024, 4194304
-    m.vm[0] = (0, first, 0, 0)
-    m.vm[1] = (first, tasks - first, 0, 0)
-    for number, (pcpu, life, vruntime) in enumerate(threads):
-        task, rq = m.task[number], m.rq[pcpu]
-        task.cpu, task.vruntime = pcpu, vruntime
-        task.state = {ASLEEP: TASK_INTERRUPTIBLE, DEAD: TASK_DEAD}.get(life, TASK_RUNNING)
-        m.vcpu[number].vm = 0 if number < first else 1
-        m.vcpu[number].id = number if number < first else number - first
-        if life in (RUNNING, QUEUED):
-            task.on_rq = 1
-            rq.nr_running += 1
-            rq.load += 1024
-            list_add_alone(m, pcpu, number)
-        if life == RUNNING:
-            assert rq.curr < 0
-            rq.curr = number
-    for pcpu in range(pcpus):
-        queued = [k for k, (where, life, _) in enumerate(threads) if where == pcpu and life == QUEUED]
-        for k in queued:
-            insert_alone(m, pcpu, k)
-    return m
-
-
-FLAGS = ("ready", "preempted", "preempted_in_kernel", "on_wait_queue", "in_spin_loop", "dy_eligible", "ipi_received")
-
-
-def write_flags(m, number, vcpu):
-    """Give vCPU ``number`` of the machine the flags of a reference vCPU."""
-    for name in FLAGS:
-        setattr(m.vcpu[number], name, signed(int(getattr(vcpu, name))))
-    m.cpu[number].irr[1] = 4 if vcpu.interrupt_pending else 0
-
-
-def read_flags(m, number, vcpu):
-    """The reference vCPU that has the flags of the machine's."""
-    found = {name: int(m.vcpu[number][name]) for name in FLAGS}
-    values = {name: bool(value) for name, value in found.items()} | {"ipi_received": found["ipi_received"] % 2**64}
-    return attrs.evolve(vcpu, **values)
-
-
-def signed(value):
-    return value - 2**64 if value >> 63 else value
 
 
 def answer_of(threads, me, target):
@@ -141,31 +67,64 @@ def hosts(draw):
     mostly = st.sampled_from((True, True, True, False))
     rarely = st.sampled_from((False, False, False, True))
     bits = st.sampled_from((0, 0, 1 << ((me - first) % 64), 1 << ((me - first) % 32), 1 << 31, 1 << 40, 2**64 - 1))
+    senders = st.sampled_from(({}, {}, {me - first}, {(me - first) % 64}, range(size)))
     vcpus = [
         Vcpu(
             id=number,
             ready=draw(mostly),
             preempted=draw(mostly),
             preempted_in_kernel=draw(mostly),
-            on_wait_queue=draw(rarely),
+            blocking=draw(rarely),
             interrupt_pending=draw(st.booleans()),
+            posted=draw(st.booleans()),
+            interrupts_on=draw(mostly),
+            in_guest=threads[first + number][1] == RUNNING and draw(st.booleans()),
             in_spin_loop=draw(rarely),
             dy_eligible=draw(st.booleans()),
             ipi_received=draw(bits),
+            ipi_senders=frozenset(draw(senders)),
+            ipi_any=draw(st.booleans()),
+            awaited=draw(st.none() | st.integers(0, size - 1)) if first + number == me else None,
         )
         for number in range(size)
     ]
     return threads, pcpus, first, me, vcpus, draw(st.integers(0, size - 1))
 
 
-@given(hosts(), st.booleans(), st.integers(1, 3), st.sampled_from((0, 0, 1)), st.sampled_from((0, 3)))
-def test_on_spin_is_the_two_passes_of_the_kernel(host, strict, exits, svm, cpl):
-    """Any flags and run queues: same candidates in the same order, same answer, same flags left behind."""
+def makes_sense(name):
+    """Whether a policy's parts fit together."""
+    try:
+        policy(name)
+    except ScenarioError:
+        return False
+    return True
+
+
+POLICIES = [
+    name
+    for year in YEARS
+    for cure in ("", *(f"+{one}" for one in CURES), *(f"+{one}+pending-irq" for one in CURES if one != "pending-irq"))
+    if makes_sense(name := year + cure)
+]
+
+
+def test_table_of_generations_is_that_of_the_reference():
+    """The plain-Python ladder has every generation that searches; the one that does not sleeps."""
+    assert [one.name for one in GENERATIONS.values() if not one.search.sleeps] == list(YEARS)
+    assert len(POLICIES) > 40
+
+
+@settings(max_examples=400)
+@given(hosts(), st.sampled_from(POLICIES), st.integers(1, 3), st.sampled_from((0, 0, 1)), st.sampled_from((0, 3)))
+def test_on_spin_is_that_of_its_kernel(host, named, exits, svm, cpl):
+    """Any policy, flags and run queues: same candidates in the same order, same answer, same flags left behind."""
     threads, pcpus, first, me, vcpus, last = host
-    m = machine(threads, pcpus, first=first)
-    m.kvm.strict_boost = strict
+    chosen = policy(named)
+    m = machine(threads, pcpus, first=first, named=named)
     m.kvm.svm = svm
     m.cpu.cpl[me] = cpl
+    apicv = pcpus % 2
+    m.cpu.apicv = apicv
     m.vm.last_boosted_vcpu[1] = last
     for number, vcpu in enumerate(vcpus):
         write_flags(m, first + number, vcpu)
@@ -174,7 +133,9 @@ def test_on_spin_is_the_two_passes_of_the_kernel(host, strict, exits, svm, cpl):
         vcpus,
         lambda vcpu: answer_of(threads, me, first + vcpu.id),
         last_boosted_vcpu=last,
-        strict_boost=strict,
+        generation=chosen.generation,
+        cures=frozenset(chosen.cures),
+        apicv=apicv == 1,
         yield_to_kernel_mode=not svm or cpl == 0,
     )
     for _ in range(exits):
@@ -196,11 +157,6 @@ def test_on_spin_is_the_two_passes_of_the_kernel(host, strict, exits, svm, cpl):
         assert read_flags(m, me, vcpus[me - first]) == vcpus[me - first]
         if accepted:
             break
-
-
-def boostable(number):
-    """A vCPU that no rule of v5.6 refuses."""
-    return Vcpu(number, ready=True, preempted=True, preempted_in_kernel=True)
 
 
 @pytest.mark.parametrize(("last", "tried"), [(6, [7]), (1, [2, 3, 4])])
@@ -234,8 +190,7 @@ def test_spinner_is_eligible_every_other_time():
 
 def test_strict_boost_skips_once():
     """A woken vCPU is refused at a spinner's first exit, boosted at its second, refused again after a switch in."""
-    m = machine([(0, RUNNING, 0), (0, QUEUED, 0)], 1)
-    m.kvm.strict_boost = 1
+    m = machine([(0, RUNNING, 0), (0, QUEUED, 0)], 1, named="strict-boost")
     write_flags(m, 1, Vcpu(1, ready=True, preempted_in_kernel=True))
     answers = []
     for exit_number in range(4):
@@ -249,8 +204,7 @@ def test_strict_boost_skips_once():
 @pytest.mark.parametrize(("scheduled_out", "boosted"), [(1, True), (0, False)])
 def test_strict_boost_nominates_who_got_an_ipi_while_it_was_out(scheduled_out, boosted):
     """A vCPU preempted in user mode is a candidate for who sent it an IPI since, and for nobody else."""
-    m = machine([(0, RUNNING, 0), (0, QUEUED, 0), (0, QUEUED, 0)], 1)
-    m.kvm.strict_boost = 1
+    m = machine([(0, RUNNING, 0), (0, QUEUED, 0), (0, QUEUED, 0)], 1, named="strict-boost")
     write_flags(m, 1, Vcpu(1, ready=True, preempted=True))
     m.vcpu[1].scheduled_out = scheduled_out
     mark_alone(m, 0, 1)
@@ -271,8 +225,9 @@ def test_strict_boost_nominates_who_got_an_ipi_while_it_was_out(scheduled_out, b
 )
 def test_strict_boost_tests_32_bits_in_user_mode(me, senders, boosted):
     """The rule for user mode looks at the bit of vcpu_id modulo 32, and for 31 at all above, as C's int does."""
-    m = machine([(0, QUEUED, 0)] + [(0, RUNNING if k == me else ASLEEP, 0) for k in range(1, 50)], 1)
-    m.kvm.strict_boost = 1
+    m = machine(
+        [(0, QUEUED, 0)] + [(0, RUNNING if k == me else ASLEEP, 0) for k in range(1, 50)], 1, named="strict-boost"
+    )
     write_flags(m, 0, Vcpu(0, ready=True, preempted=True, ipi_received=senders))
     assert spin_alone(m, 0, me, 0) == boosted
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pleemu.errors import ScenarioError
-from pleemu.policy import POLICIES, policies, policy
+from pleemu.policy import ALL, POLICIES, policies, policy
 from pleemu.processor import PROCESSORS, processor
 
 
@@ -25,7 +25,7 @@ def test_parts_compose_in_any_order(parts: tuple[str, ...]) -> None:
     """The order of parts does not matter, and vanilla is the ground they stand on."""
     composed = policy("+".join(parts))
     assert composed.name == "strict-boost+debooster"
-    assert (composed.ple, composed.strict_boost, composed.debooster) == (True, True, "debooster")
+    assert (composed.ple, composed.cures, composed.debooster) == (True, ("strict-boost",), "debooster")
 
 
 @pytest.mark.parametrize("name", ["no-ple+debooster", "strict-boost+no-ple", "vanilla+no-ple"])
@@ -33,6 +33,50 @@ def test_contradictory_parts_are_refused(name: str) -> None:
     """Nothing can be combined with the absence of pause-loop exiting."""
     with pytest.raises(ScenarioError, match="contradicts itself"):
         policy(name)
+
+
+@pytest.mark.parametrize("name", ["kvm-5.6", "ready-2019", "vanilla+kvm-5.6", " ready-2019 "])
+def test_other_names_of_vanilla_are_vanilla(name: str) -> None:
+    """The kernel and the year of v5.6 are aliases: one canonical name."""
+    assert policy(name) == policy("vanilla")
+    assert policy(name).name == "vanilla"
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("kvm-6.13+kvm-6.19", "2 generations"),
+        ("vanilla+kvm-6.19", "2 generations"),
+        ("strict-boost+strict-boost-rfc", "change the same rule"),
+        ("ipi-aware-v2+strict-boost", "change the same rule"),
+        ("sleep-2009+pending-irq", "the spinner sleeps and nominates nobody"),
+        ("sleep-2009+debooster", "nobody yields"),
+        ("strict-boost+directed-yield-2011", "lacks the rule 'not-ready' or 'not-preempted' that it changes"),
+        ("strict-boost-rfc+in-kernel-2017", "lacks the rule 'not-ready' that it changes"),
+        ("ipi-bool+preempted-2013", "lacks the rule 'user-mode' that it changes"),
+        ("kvm-6.19+pending-irq", "has it already"),
+        ("ipi-aware-v2+pending-irq", "has it already"),
+    ],
+)
+def test_meaningless_combinations_are_refused(name: str, why: str) -> None:
+    """What a part would change must be there, once; the message names the parts."""
+    with pytest.raises(ScenarioError, match=why) as error:
+        policy(name)
+    assert all(part in str(error.value) for part in name.split("+"))
+    assert "\n" not in str(error.value)
+
+
+@given(st.sets(st.sampled_from([one.name for one in ALL if "+" not in one.name]), min_size=1, max_size=4))
+def test_any_combination_of_parts_is_a_policy_or_explained(parts: set[str]) -> None:
+    """Parts make one policy in any order, or none in any."""
+    found = set()
+    for order in (sorted(parts), sorted(parts, reverse=True)):
+        try:
+            found.add(policy("+".join(order)).name)
+        except ScenarioError as error:
+            assert len(str(error)) < 300
+            found.add(None)
+    assert len(found) == 1
 
 
 @given(st.text(max_size=30))
@@ -51,8 +95,9 @@ def test_unknown_part_is_answered_with_the_nearest() -> None:
 
 
 def test_list_of_policies_names_each_once() -> None:
-    """A list is read by commas, `all` is the shipped five, and no policy stands twice."""
-    assert policies("all") == POLICIES
+    """A list is read by commas, `all` is every one, the usual five among them, and no policy stands twice."""
+    assert policies("all") == ALL
+    assert set(POLICIES) < set(ALL)
     assert [one.name for one in policies("no-ple, vanilla")] == ["no-ple", "vanilla"]
     with pytest.raises(ScenarioError, match="named twice"):
         policies("strict-boost+debooster,debooster+strict-boost")

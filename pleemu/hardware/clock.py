@@ -2,6 +2,7 @@
 
 Everything in a machine happens at an integer core cycle. The TSC and the scheduler's
 nanoseconds are exact integer functions of it, rounded down, monotone, without overflow.
+A time that is given in ns becomes cycles when it begins.
 """
 
 from pleemu.jit import compiled, inlined

@@ -28,7 +28,8 @@ from pleemu.hardware.apic import (
 )
 from pleemu.hardware.interrupts import set_fault
 from pleemu.hardware.records import FAULT_DELIVERY, FAULT_DESTINATION
-from pleemu.hypervisor.ipi import accept_irq
+from pleemu.hypervisor.ipi import accept_irq, is_accepting
+from pleemu.hypervisor.ipi_aware import track_ipi
 from pleemu.hypervisor.strict_boost import mark_ipi_receiver
 from pleemu.jit import compiled
 from pleemu.observe.events import APIC_IPI
@@ -56,6 +57,8 @@ def apic_send_ipi(m, p, sender, pc, now):
     record(m, now, APIC_IPI, p, sender, destination_of(icr), vector, low)
     chosen = vector % able if mode == LOWEST_PRIORITY and able > 0 else -1
     sent = 0
+    receiver = -1  # of the last one that was accepted, and how many were
+    accepted = 0
     wakeups = 0
     place = 0  # among those that are able
     for target in range(first, end):
@@ -63,10 +66,15 @@ def apic_send_ipi(m, p, sender, pc, now):
             continue
         if mode == FIXED or (m.cpu[target].svr & SVR_ENABLED != 0 and place == chosen):
             mark_ipi_receiver(m, sender, target)
+            if is_accepting(m, target):
+                receiver = target
+                accepted += 1
             wakeups += accept_irq(m, p, target, vector, now, sent * m.cost[0].ipi_target)
             sent += 1
         if m.cpu[target].svr & SVR_ENABLED != 0:
             place += 1
+    if accepted == 1 and mode == FIXED and shorthand(icr) == DESTINATION:
+        track_ipi(m, sender, receiver, vector, now)
     return wakeups + max(sent - 1, 0) * m.cost[0].ipi_target
 
 

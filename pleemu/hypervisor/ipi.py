@@ -16,7 +16,7 @@ from pleemu.scheduler.records import TASK_DEAD
 def accept_irq(m, p, target, vector, now, delay):
     """Make ``vector`` pending in the target, and make it notice after ``delay``; returns the cycles of a wake-up."""
     cpu, vcpu, cost = m.cpu[target], m.vcpu[target], m.cost[0]
-    if m.task[target].state == TASK_DEAD or cpu.svr & SVR_ENABLED == 0:
+    if not is_accepting(m, target):
         return 0
     set_vector(cpu.pir, vector)
     if vcpu.on_wait_queue == 1:
@@ -31,6 +31,12 @@ def accept_irq(m, p, target, vector, now, delay):
     elif m.pcpu[home].vcpu == target:
         poll_sees(m, home, now + 1)
     return 0
+
+
+@compiled
+def is_accepting(m, target):
+    """Does the APIC of ``target`` accept interrupts?"""
+    return m.task[target].state != TASK_DEAD and m.cpu[target].svr & SVR_ENABLED != 0
 
 
 @compiled
@@ -51,7 +57,10 @@ def is_in_guest(m, p, home, target, now):
 def kvm_vcpu_wake_up(m, p, target, now):
     """A halted vCPU is woken, perhaps on another pCPU than it slept on; that may have to reschedule."""
     vcpu = m.vcpu[target]
-    vcpu.on_wait_queue = 0  # swait: the waker takes it off the queue
+    vcpu.on_wait_queue = 0
+    vcpu.wakes_at = NEVER
+    if m.kvm[0].rcuwait == 0:
+        vcpu.blocking = 0  # swait: the waker takes it off the queue
     vcpu.ready = 1
     wake_thread(m, p, target, now)
     return m.cost[0].wakeup

@@ -1,6 +1,6 @@
 """RDMSR and WRMSR that exit: KVM does what the processor would (v5.6 arch/x86/kvm/x86.c, lapic.c)."""
 
-from pleemu.hardware.apic import MSR_ICR, MSR_SELF_IPI, TO_SELF, read_apic, write_apic
+from pleemu.hardware.apic import MSR_EOI, MSR_ICR, MSR_SELF_IPI, TO_SELF, read_apic, write_apic
 from pleemu.hardware.msr import (
     finish_rdmsr,
     is_syscall_msr,
@@ -10,6 +10,7 @@ from pleemu.hardware.msr import (
     write_syscall_msr,
 )
 from pleemu.hypervisor.icr import apic_send_ipi
+from pleemu.hypervisor.ipi_aware import clear_ipi_on_eoi
 from pleemu.jit import compiled
 
 
@@ -25,6 +26,8 @@ def kvm_set_msr(m, p, v, now):
     if number == MSR_SELF_IPI:  # KVM makes an ICR write of it; the destination stays
         number = MSR_ICR
         value |= TO_SELF << 18 | cpu.icr & ~0xFFFFFFFF
+    if number == MSR_EOI:
+        clear_ipi_on_eoi(m, v, now)
     write_apic(cpu, number, value)
     return apic_send_ipi(m, p, v, cpu.pc, now) if number == MSR_ICR else 0
 

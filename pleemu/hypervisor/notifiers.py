@@ -3,6 +3,7 @@
 v5.6 virt/kvm/kvm_main.c kvm_sched_out and kvm_sched_in, arch/x86/kvm/x86.c kvm_arch_vcpu_put.
 """
 
+from pleemu.hypervisor.strict_boost import forget_ipis
 from pleemu.hypervisor.window import shrink_ple_window
 from pleemu.jit import compiled
 from pleemu.observe.events import PLE_WINDOW
@@ -28,7 +29,8 @@ def kvm_sched_in(m, p, v, now):
     vcpu.preempted = 0
     vcpu.ready = 0
     vcpu.scheduled_out = 0
-    vcpu.ipi_received = 0
+    vcpu.blocking = 0  # finish_rcuwait
+    forget_ipis(m, v)
     time_boost(m, v, now)
     if m.kvm[0].window_control == 1:
         old = shrink_ple_window(m, v)

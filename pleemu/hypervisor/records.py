@@ -5,16 +5,22 @@ import numpy as np
 # Where a vCPU's thread goes on when it is switched in.
 RESUME_ENTER, RESUME_SPIN, RESUME_HALT = range(3)
 
+# What a search makes of -ESRCH: the scheduler has nobody else to run on either queue.
+ESRCH_TRIES, ESRCH_UNKNOWN, ESRCH_IS_SUCCESS = range(3)
+
 VCPU = np.dtype(
     [
         # preempt notifiers and wake-ups (v5.6 virt/kvm/kvm_main.c)
         ("preempted", "i8"),            # switched out while runnable
         ("ready", "i8"),                # preempted, or woken and not yet run
         ("preempted_in_kernel", "i8"),  # CPL 0 when it was last preempted; never cleared
-        ("on_wait_queue", "i8"),        # swait_active: halted and not yet woken
+        ("on_wait_queue", "i8"),        # it sleeps: halted and not yet woken
+        ("blocking", "i8"),             # as others see it: rcuwait says so until the woken thread runs, swait does not
         # kvm_vcpu_on_spin
         ("in_spin_loop", "i8"),
         ("dy_eligible", "i8"),
+        ("visited", "i8"),              # candidates that its latest search has looked at
+        ("wakes_at", "i8"),             # of the sleep of 2009: cycle at which its timer expires, NEVER if it has none
         ("ple_window", "i8"),           # TSC ticks, on AMD PAUSEs; reaches VMCS or VMCB at the next entry
         # kvm_vcpu_block
         ("halt_poll_ns", "i8"),         # time that it polls before it sleeps
@@ -23,7 +29,15 @@ VCPU = np.dtype(
         ("poll_until", "i8"),           # no more turns from here on
         # Strict Boost
         ("scheduled_out", "i8"),
-        ("ipi_received", "i8"),         # bit set of the senders' vcpu_id
+        ("ipi_received", "i8"),         # bit set of the senders' vcpu_id, as its patches have it
+        ("ipi_senders", "i8", (16,)),   # the same without their limits
+        ("ipi_any", "i8"),              # the reviewers' variant: an IPI has come since the latest entry
+        # IPI-aware candidates
+        ("last_ipi_sender", "i8"),      # vCPU, -1 none
+        ("last_ipi_receiver", "i8"),    # vCPU, -1 none
+        ("pending_ipi", "i8"),          # the receiver has not yet written its EOI register
+        ("ipi_time_ns", "i8"),
+        ("ipi_vector", "i8"),
         # the thread
         ("resume", "i8"),
         ("exit_reason", "i8"),
@@ -68,12 +82,24 @@ KVM = np.dtype(
         ("ple_window_shrink", "i8"),
         ("ple_window_max", "i8"),
         ("skip_pause", "i8"),         # KVM completes the PAUSE that exited
-        ("strict_boost", "i8"),
         ("ipiv", "i8"),
         ("halt_poll_ns", "i8"),       # of the module kvm: most that a vCPU polls
         ("halt_poll_ns_grow", "i8"),
         ("halt_poll_ns_grow_start", "i8"),
         ("halt_poll_ns_shrink", "i8"),
+        # the policy (pleemu/generations.py)
+        ("rules", "i8"),              # see `rules`: one a byte, from the lowest on, at most 7
+        ("relaxed_rules", "i8"),      # of a second round, if the first boosted nobody; 0: there is none
+        ("one_loop", "i8"),           # the search is one loop, not two passes
+        ("from_zero", "i8"),          # with 0 as the one boosted last it begins at vCPU 0
+        ("stores_count", "i8"),       # it keeps how many it has looked at, not whom it boosted
+        ("esrch", "i8"),              # what -ESRCH of yield_to means to the search, ESRCH_*
+        ("sleeps", "i8"),             # no search: the spinner sleeps
+        ("rcuwait", "i8"),
+        ("pending_irq", "i8"),
+        ("strict_boost", "i8"),       # see `strict_boost`
+        ("ipi_bool", "i8"),
+        ("ipi_aware", "i8"),          # see `ipi_aware`
     ],
     align=True,
 )
@@ -84,6 +110,7 @@ COST = np.dtype(
         ("exit", "i8"),               # guest instruction -> kvm_exit tracepoint
         ("entry", "i8"),              # kvm_entry tracepoint -> guest instruction
         ("pause_handler", "i8"),
+        ("candidate", "i8"),          # each candidate of a search beyond CALIBRATED_CANDIDATES
         ("hlt_handler", "i8"),
         ("msr_write", "i8"),
         ("interrupt_handler", "i8"),

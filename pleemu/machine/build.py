@@ -9,6 +9,7 @@ import numpy as np
 from attrs import frozen
 
 from pleemu.errors import ScenarioError
+from pleemu.generations import GENERATIONS, Search
 from pleemu.guest.costs import cycles_by_class
 from pleemu.guest.image import Image
 from pleemu.hardware import isa
@@ -18,7 +19,19 @@ from pleemu.hardware.memory import INTERRUPT_STACK, STACK_SLOT
 from pleemu.hardware.msr import STAR_SELECTORS
 from pleemu.hardware.protection import INSIDE, NO_INSTRUCTION
 from pleemu.hardware.records import BUFFER_LIMIT, CLOCK, CPU, FAULT, IDLE, LINE, NEVER, PCPU, SPACE, STORE, TIMING
-from pleemu.hypervisor.records import COST, KVM, RESUME_ENTER, VCPU, VM
+from pleemu.hypervisor.ipi_aware import NOT_AWARE, V1_V2, V3
+from pleemu.hypervisor.records import (
+    COST,
+    ESRCH_IS_SUCCESS,
+    ESRCH_TRIES,
+    ESRCH_UNKNOWN,
+    KVM,
+    RESUME_ENTER,
+    VCPU,
+    VM,
+)
+from pleemu.hypervisor.rules import RULES
+from pleemu.hypervisor.strict_boost import IDEAL, NOT_STRICT, RFC, V5_6
 from pleemu.kernel import HOST_SCHEDULERS
 from pleemu.machine.placing import balance_of, balancer_of, domains_of, placement_of, sets_of
 from pleemu.machine.state import BIRTH, RUN, THREAD, Machine
@@ -313,7 +326,7 @@ def _preemptions(machine: Machine, scenario: Scenario) -> None:
 
 def _kvm(scenario: Scenario, policy: Policy) -> Any:
     kvm = records(1, KVM)
-    given = scenario.kvm
+    given = scenario.kvm_under(policy)
     if scenario.hardware.is_amd:
         kvm.svm = 1
         kvm.window_control = given.pause_filter_count > 0 and given.pause_filter_thresh > 0
@@ -326,20 +339,37 @@ def _kvm(scenario: Scenario, policy: Policy) -> Any:
         kvm.ple_window = given.ple_window
         kvm.ple_window_grow = given.ple_window_grow
         kvm.ple_window_shrink = given.ple_window_shrink
-        kvm.ple_window_max = given.ple_window_max
+        kvm.ple_window_max = GENERATIONS[policy.generation].window_ceiling(
+            given.ple_window, given.ple_window_grow, given.ple_window_max
+        )
     # With "PAUSE exiting" there is no window to control, and without the skip no PAUSE would ever complete.
     kvm.window_control &= policy.ple and not given.pause_exiting
     kvm.skip_pause = kvm.svm == 0 or given.skip_pause or given.pause_exiting
-    kvm.strict_boost = policy.strict_boost
     kvm.ipiv = given.ipiv
     for name in ("halt_poll_ns", "halt_poll_ns_grow", "halt_poll_ns_grow_start", "halt_poll_ns_shrink"):
         kvm[name] = getattr(given, name)
+    load_search(kvm, policy.search)
     return kvm
+
+
+def load_search(kvm: Any, search: Search) -> None:
+    """Put a policy's rules and switches into the KVM record."""
+    kvm.rules, kvm.relaxed_rules = packed(search.rules), packed(search.relaxed_rules)
+    for switch in ("one_loop", "from_zero", "stores_count", "sleeps", "rcuwait", "pending_irq", "ipi_bool"):
+        kvm[switch] = getattr(search, switch)
+    kvm.esrch = {"tries": ESRCH_TRIES, "unknown": ESRCH_UNKNOWN, "success": ESRCH_IS_SUCCESS}[search.esrch]
+    kvm.strict_boost = {"": NOT_STRICT, "v5.6": V5_6, "rfc": RFC, "ideal": IDEAL}[search.strict_boost]
+    kvm.ipi_aware = {"": NOT_AWARE, "v1": V1_V2, "v2": V1_V2, "v3": V3}[search.ipi_aware]
+
+
+def packed(rules: tuple[str, ...]) -> int:
+    """Return a list of rules as the KVM record holds it."""
+    return sum(list(RULES).index(name) << 8 * place for place, name in enumerate(rules))
 
 
 def _pause_controls(cpu: Any, scenario: Scenario, policy: Policy) -> None:
     """What of VMCS or VMCB stays as it is; the window is loaded at each entry."""
-    given = scenario.kvm
+    given = scenario.kvm_under(policy)
     cpu.pause_exiting = policy.ple and given.pause_exiting
     cpu.ple = policy.ple and not scenario.hardware.is_amd and given.ple_gap > 0
     cpu.ple_gap = given.ple_gap
@@ -388,6 +418,8 @@ def _vm(machine: Machine, scenario: Scenario, policy: Policy, layout: Layout, nu
         vcpu.vm = number
         vcpu.id = index
         vcpu.exited_at = vcpu.blocked_from = vcpu.named_at = -1
+        vcpu.wakes_at = NEVER
+        vcpu.last_ipi_sender = vcpu.last_ipi_receiver = -1
         _prepare(task, vm.nice)
 
 

@@ -64,7 +64,7 @@ def look(m, p, v, now):
 @compiled
 def block(m, p, v, now):
     """Sleep until an interrupt wakes the vCPU."""
-    m.vcpu[v].on_wait_queue = 1
+    m.vcpu[v].on_wait_queue = m.vcpu[v].blocking = 1
     m.vcpu[v].resume = RESUME_HALT
     m.task[v].state = TASK_INTERRUPTIBLE
     schedule(m, p, STATE_SLEEPING, now)

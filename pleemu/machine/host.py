@@ -22,7 +22,6 @@ from pleemu.hardware.records import (
     EXITING,
     GUEST,
     HALTING,
-    NEVER,
     POLLING,
     RESCHEDULING,
     SPINNING,
@@ -30,10 +29,11 @@ from pleemu.hardware.records import (
 )
 from pleemu.hypervisor.icr import apic_send_ipi
 from pleemu.hypervisor.ipi import sync_at_entry
-from pleemu.hypervisor.ipi_virtualisation import pi_wakeup_handler
 from pleemu.hypervisor.msr import kvm_get_msr, kvm_set_msr
-from pleemu.hypervisor.on_spin import kvm_vcpu_on_spin
+from pleemu.hypervisor.on_spin import kvm_vcpu_on_spin, search_cycles
 from pleemu.hypervisor.records import RESUME_ENTER, RESUME_SPIN
+from pleemu.hypervisor.sleep import host_interrupt, host_interrupt_seen, sleep_on_spin
+from pleemu.hypervisor.strict_boost import forget_ipis
 from pleemu.hypervisor.window import grow_ple_window
 from pleemu.jit import compiled
 from pleemu.machine.halting import halt, poll
@@ -55,12 +55,13 @@ from pleemu.observe.events import (
     STATE_DEAD,
     STATE_PREEMPTED,
     STATE_RUNNING,
+    STATE_SLEEPING,
 )
 from pleemu.observe.journal import record
 from pleemu.observe.statistics import count_exit, count_pause_exit, finish_run, time_exit
 from pleemu.scheduler.balance import nohz_idle_balance
 from pleemu.scheduler.preemption import arm, strike
-from pleemu.scheduler.records import TASK_DEAD
+from pleemu.scheduler.records import TASK_DEAD, TASK_INTERRUPTIBLE
 
 
 @compiled
@@ -89,8 +90,8 @@ def host_step(m, p):
         compute(m, p, now)
         return
     woken = 0
-    if m.kvm[0].ipiv == 1 and pcpu.interrupt_at <= now:
-        woken += pi_wakeup_handler(m, p, now)
+    if pcpu.interrupt_at <= now:
+        woken += host_interrupt(m, p, now)
     if pcpu.timer_at <= now:
         woken += expire_timers(m, p, now)
     if woken > 0:
@@ -166,13 +167,27 @@ def handle_exit(m, p, now):
 
 @compiled
 def spin(m, p, now):
-    """kvm_vcpu_on_spin at the end of its search."""
+    """kvm_vcpu_on_spin at the end of its search.
+
+    DEVIATION: what a long search costs beyond pause_handler_ns is spent behind it, and not candidate by candidate.
+    """
     v = m.pcpu[p].vcpu
-    if kvm_vcpu_on_spin(m, p, v, now):
+    if m.kvm[0].sleeps == 1:
+        sleep_on_spin(m, p, v, now)
         m.vcpu[v].resume = RESUME_SPIN
-        schedule(m, p, STATE_RUNNING, now)
+        m.task[v].state = TASK_INTERRUPTIBLE
+        schedule(m, p, STATE_SLEEPING, now)
+        return
+    accepted = kvm_vcpu_on_spin(m, p, v, now)
+    searched = now + search_cycles(m, v)
+    if not accepted:
+        go_on(m, p, v, RESUME_SPIN, searched)
+        return
+    m.vcpu[v].resume = RESUME_SPIN
+    if searched > now:
+        go(m, p, RESCHEDULING, searched)
     else:
-        go_on(m, p, v, RESUME_SPIN, now)
+        schedule(m, p, STATE_RUNNING, now)
 
 
 @compiled
@@ -188,12 +203,13 @@ def enter(m, p, now):
         schedule(m, p, STATE_PREEMPTED, now)
         return
     if pcpu.interrupt_at <= now:
-        pcpu.interrupt_at = NEVER  # a kick or reschedule that the host code has already seen to
+        host_interrupt_seen(m, p)  # a kick or reschedule that the host code has already seen to
     sync_at_entry(m, v)
     record(m, now, KVM_ENTRY, p, v, 0, 0, 0)
     if vcpu.exited_at >= 0:
         time_exit(m, v, vcpu.exit_reason, now - vcpu.exited_at)
-    vcpu.ipi_received = 0
+    forget_ipis(m, v)
+    vcpu.ipi_any = 0
     vcpu.entered_at = now
     load_pause_controls(cpu, vcpu.ple_window)
     vcpu.guest_from = now + m.cost[0].entry

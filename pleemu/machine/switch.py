@@ -5,10 +5,11 @@ in again is kept in `vcpu.resume`. A thread of the host goes on with its burst (
 """
 
 from pleemu.hardware.clock import cycles_to_ns
-from pleemu.hardware.records import COMPUTING, ENTERING, HALTING, IDLE, NEVER, RESCHEDULING, SWITCHING
+from pleemu.hardware.records import COMPUTING, ENTERING, HALTING, IDLE, RESCHEDULING, SWITCHING
 from pleemu.hypervisor.notifiers import kvm_sched_in, kvm_sched_out
 from pleemu.hypervisor.on_spin import end_spin
 from pleemu.hypervisor.records import RESUME_ENTER, RESUME_HALT, RESUME_SPIN
+from pleemu.hypervisor.sleep import host_interrupt_seen
 from pleemu.jit import compiled, inlined
 from pleemu.machine.timers import set_next_tick, take_host_interrupts
 from pleemu.observe.events import SCHED_SWITCH, STATE_PREEMPTED, STATE_RUNNING
@@ -123,7 +124,7 @@ def sleep_idle(m, p, now):
     """Nothing to run: no tick, until an interrupt arrives."""
     pcpu = m.pcpu[p]
     if pcpu.interrupt_at <= now:
-        pcpu.interrupt_at = NEVER  # schedule() has seen to it
+        host_interrupt_seen(m, p)  # schedule() has seen to it
     pcpu.phase = IDLE
     pcpu.cycle = min(pcpu.interrupt_at, max(pcpu.timer_at, now))
 

@@ -2,7 +2,7 @@
 
 from pleemu.hardware.clock import cycles_to_ns
 from pleemu.hardware.records import NEVER
-from pleemu.hypervisor.ipi_virtualisation import pi_wakeup_handler
+from pleemu.hypervisor.sleep import host_interrupt, host_interrupt_seen
 from pleemu.hypervisor.wake_up import wake_thread
 from pleemu.jit import compiled, inlined
 from pleemu.scheduler.balance import trigger_load_balance
@@ -19,11 +19,9 @@ def next_host_interrupt(pcpu):
 def take_host_interrupts(m, p, now):
     """Serve all interrupts that have arrived; returns the cycles of what they make the host do."""
     pcpu, cost = m.pcpu[p], m.cost[0]
+    spent = host_interrupt(m, p, now) * cost.wakeup
     if pcpu.interrupt_at <= now:
-        pcpu.interrupt_at = NEVER
-    spent = 0
-    if m.kvm[0].ipiv == 1:
-        spent += pi_wakeup_handler(m, p, now) * cost.wakeup
+        host_interrupt_seen(m, p)
     if pcpu.timer_at <= now:
         spent += expire_timers(m, p, now) * cost.wakeup
     if pcpu.next_tick <= now:

@@ -6,12 +6,13 @@ import math
 from pathlib import Path
 
 from pleemu import catalogue
+from pleemu.generations import CURES, GENERATIONS, VANILLA, Generation, Search
 from pleemu.hardware import isa
 from pleemu.kernel import HOST_SCHEDULERS, factor
-from pleemu.policy import POLICIES
+from pleemu.policy import ALL, POLICIES, policy
 from pleemu.processor import FIGURES, PROCESSORS, Processor
 from pleemu.report.grid import Column, Grid
-from pleemu.scenario import Kvm, load
+from pleemu.scenario import load
 
 _NAME = Column("name", left=True)
 _SUMMARY = Column("what", left=True, wraps=True)
@@ -20,7 +21,7 @@ COST_NAMES = {
     for name, number in vars(isa).items()
     if name.startswith("COST_") and name != "COST_CLASSES"
 }
-_GAP = Kvm().ple_gap  # AMD: pause_filter_thresh, the same
+_GAP = GENERATIONS[VANILLA].parameters["ple_gap"]  # AMD: pause_filter_thresh, the same
 _MANY = 8  # CPUs from which on the tunables grow no more
 _HEAD = 4096  # characters of a source in which its first comment is
 
@@ -50,10 +51,71 @@ def scenarios() -> Grid:
 
 def policies() -> Grid:
     """Return the yield policies."""
-    grid = Grid("Policies", (_NAME, _SUMMARY), note="Join parts with +, as in strict-boost+debooster.")
-    for policy in POLICIES:
-        grid.add(policy.name, policy.summary)
+    grid = Grid(
+        "Policies",
+        (_NAME, _SUMMARY),
+        note="Join parts with +, as in kvm-6.19+strict-boost: at most one generation (the rows down to kvm-6.19; "
+        f"without one it is {VANILLA}), cures, and one debooster. compare runs "
+        + ", ".join(one.name for one in POLICIES)
+        + "; --policies all runs all. pleemu list generations shows their rules.",
+    )
+    for one in ALL:
+        grid.add(one.name, one.summary)
     return grid
+
+
+def generations() -> Grid:
+    """Return KVM's search year by year, and what each cure makes of vanilla's."""
+    # Only here: it brings the compiler.
+    from pleemu.hypervisor.rules import RULES
+
+    grid = Grid(
+        "kvm_vcpu_on_spin, year by year, and cures",
+        (
+            _NAME,
+            Column("kernel", left=True),
+            Column("window", left=True),
+            Column("loop", left=True),
+            Column("-ESRCH", left=True),
+            Column("passes over who is, in this order", left=True, wraps=True),
+        ),
+        note="Window: Intel's factor, and what it ends at. Loop: <: it begins with vCPU 0 if that was last; i: it "
+        "keeps the number of its steps, not whom it boosted. -ESRCH: what `nobody else to run` means; with 2 "
+        "passes and 3 tries the last of the first pass ends it, too. Rules: "
+        + "; ".join(f"{name}: {what}" for name, what in RULES.items() if name)
+        + ". Cures are shown with vanilla's search; | begins a second round.",
+    )
+    for name, one in GENERATIONS.items():
+        grid.add(name, one.kernel, _window(one), *_loop(one.search), _rules(one.search))
+    for name in CURES:
+        search = policy(name).search
+        grid.add(f"+ {name}", "", "", *_loop(search), _rules(search))
+    return grid
+
+
+def _window(one: Generation) -> str:
+    base, grow = one.parameters["ple_window"], one.parameters["ple_window_grow"]
+    most = one.window_ceiling(base, grow, one.parameters["ple_window_max"])
+    return f"x{grow}, 2^{most.bit_length()}" if grow else "fixed"
+
+
+def _loop(search: Search) -> tuple[str, str]:
+    if search.sleeps:
+        return "-", "-"
+    loop = "1 loop" if search.one_loop else "2 passes"
+    return loop + " <" * search.from_zero + ", i" * search.stores_count, search.esrch.replace("tries", "3 tries")
+
+
+def _rules(search: Search) -> str:
+    """The rules in words, with what else passes in user mode."""
+    if search.sleeps:
+        return "everybody is: it sleeps"
+    spared = " or ".join(filter(None, ("interrupt" * search.pending_irq, "IPI" * search.ipi_bool)))
+    rounds = []
+    for rules in filter(None, (search.rules, search.relaxed_rules)):
+        names = [f"{rule} (no {spared})" if rule.startswith("user-mode") and spared else rule for rule in rules]
+        rounds.append(", ".join(names))
+    return " | ".join(rounds)
 
 
 def schedulers() -> Grid:
@@ -159,6 +221,7 @@ LISTS = {
     "programs": programs,
     "scenarios": scenarios,
     "policies": policies,
+    "generations": generations,
     "schedulers": schedulers,
     "processors": processors,
     "figures": figures,
