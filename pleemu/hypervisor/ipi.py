@@ -53,6 +53,7 @@ def kvm_vcpu_wake_up(m, p, target, now):
     vcpu = m.vcpu[target]
     vcpu.on_wait_queue = 0  # swait: the waker takes it off the queue
     home = wake_up_process(m, p, target, cycles_to_ns(m.clock[0], now))
+    m.pv[target].queued_at = now
     vcpu.ready = 1
     record(m, now, SCHED_WAKEUP, p, m.pcpu[p].vcpu, target, home, 0)
     if home != p and m.rq[home].need_resched == 1:

@@ -101,8 +101,10 @@ def is_eligible_for_directed_yield(m, candidate):
 
 @compiled
 def vcpu_dy_runnable(m, candidate):
-    """A halted vCPU that has an interrupt to take (here: posted, or accepted by its APIC)."""
+    """A halted vCPU that has been kicked, or has an interrupt to take (here: posted, or accepted by its APIC)."""
     cpu = m.cpu[candidate]
+    if m.vcpu[candidate].pv_unhalted == 1:
+        return True
     return any_posted(cpu) or (cpu.irr[0] | cpu.irr[1] | cpu.irr[2] | cpu.irr[3]) != 0
 
 

@@ -12,6 +12,7 @@ VCPU = np.dtype(
         ("ready", "i8"),                # preempted, or woken and not yet run
         ("preempted_in_kernel", "i8"),  # CPL 0 when it was last preempted; never cleared
         ("on_wait_queue", "i8"),        # swait_active: halted and not yet woken
+        ("pv_unhalted", "i8"),          # kicked by a hypercall, and has not left a HLT since
         # kvm_vcpu_on_spin
         ("in_spin_loop", "i8"),
         ("dy_eligible", "i8"),
@@ -40,6 +41,29 @@ VCPU = np.dtype(
     align=True,
 )
 
+# What a vCPU has of the paravirtual interface: hypercall.py, steal_time.py.
+PV = np.dtype(
+    [
+        ("yield_target", "i8"),       # the vCPU that the hypercall in progress yields to, -1 none
+        ("yield_nr", "i8"),           # and which hypercall it is
+        ("steal_msr", "i8"),          # MSR_KVM_STEAL_TIME
+        ("steal_update", "i8"),       # KVM_REQ_STEAL_UPDATE: before the next entry
+        ("steal_preempted", "i8"),    # st.preempted: KVM has marked it so since the last update
+        ("last_steal", "i8"),         # run_delay at the last update, ns
+        ("run_delay", "i8"),          # runnable without running, cycles
+        ("queued_at", "i8"),          # when the latest such wait began
+        # statistics
+        ("hypercalls", "i8"),
+        ("kicks", "i8"),              # received
+        ("ipis", "i8"),               # sent by hypercall
+        ("directed_yield_attempted", "i8"),  # by hypercall
+        ("directed_yield_successful", "i8"),
+        ("steal_updates", "i8"),
+        ("tlb_flushes", "i8"),        # asked for by other vCPUs while it was switched out
+    ],
+    align=True,
+)
+
 VM = np.dtype(
     [
         ("first_vcpu", "i8"),
@@ -62,6 +86,9 @@ KVM = np.dtype(
         ("skip_pause", "i8"),         # KVM completes the PAUSE that exited
         ("strict_boost", "i8"),
         ("ipiv", "i8"),
+        ("pv_kick_yield", "i8"),      # see hypercall.py
+        ("pv_yield_if_alone", "i8"),
+        ("pv_enforce_cpuid", "i8"),
     ],
     align=True,
 )
@@ -83,6 +110,7 @@ COST = np.dtype(
         ("wakeup", "i8"),
         ("idle_exit", "i8"),
         ("delivery", "i8"),           # of an interrupt inside the guest
+        ("hypercall", "i8"),
     ],
     align=True,
 )

@@ -14,11 +14,18 @@ from pleemu.guest.image import Image
 from pleemu.hardware import isa
 from pleemu.hardware.apic import SVR_ENABLED
 from pleemu.hardware.cache import LINE_SIZE
+from pleemu.hardware.cpuid import (
+    KVM_FEATURE_PV_SCHED_YIELD,
+    KVM_FEATURE_PV_SEND_IPI,
+    KVM_FEATURE_PV_TLB_FLUSH,
+    KVM_FEATURE_PV_UNHALT,
+    KVM_FEATURE_STEAL_TIME,
+)
 from pleemu.hardware.memory import INTERRUPT_STACK, STACK_SLOT
 from pleemu.hardware.msr import STAR_SELECTORS
 from pleemu.hardware.protection import INSIDE, NO_INSTRUCTION
 from pleemu.hardware.records import BUFFER_LIMIT, CLOCK, CPU, FAULT, IDLE, LINE, NEVER, PCPU, SPACE, STORE, TIMING
-from pleemu.hypervisor.records import COST, KVM, RESUME_ENTER, VCPU, VM
+from pleemu.hypervisor.records import COST, KVM, PV, RESUME_ENTER, VCPU, VM
 from pleemu.machine.state import BIRTH, RUN, Machine
 from pleemu.observe.events import EVENT, EXIT_REASON_LIMIT
 from pleemu.observe.journal import SEED
@@ -85,6 +92,7 @@ def build(
         tree=np.full((pcpus, vcpus), -1, np.int64),
         tunables=_tunables(scenario, policy),
         vcpu=records(vcpus, VCPU),
+        pv=records(vcpus, PV),
         vm=records(len(scenario.vm), VM),
         kvm=_kvm(scenario, policy),
         cost=_costs(scenario),
@@ -269,7 +277,23 @@ def _kvm(scenario: Scenario, policy: Policy) -> Any:
     kvm.skip_pause = kvm.svm == 0 or given.skip_pause or given.pause_exiting
     kvm.strict_boost = policy.strict_boost
     kvm.ipiv = given.ipiv
+    kvm.pv_kick_yield = given.pv_kick_yield
+    kvm.pv_yield_if_alone = given.pv_yield_if_alone
+    kvm.pv_enforce_cpuid = given.pv_enforce_cpuid
     return kvm
+
+
+def _kvm_features(scenario: Scenario) -> int:
+    """EAX of CPUID leaf 0x40000001: what KVM offers a guest."""
+    given = scenario.kvm
+    offered = {
+        KVM_FEATURE_STEAL_TIME: given.steal_time,
+        KVM_FEATURE_PV_UNHALT: given.pv_unhalt,
+        KVM_FEATURE_PV_TLB_FLUSH: given.pv_tlb_flush,
+        KVM_FEATURE_PV_SEND_IPI: given.pv_send_ipi,
+        KVM_FEATURE_PV_SCHED_YIELD: given.pv_sched_yield,
+    }
+    return sum(1 << feature for feature, is_on in offered.items() if is_on)
 
 
 def _pause_controls(cpu: Any, scenario: Scenario, policy: Policy) -> None:
@@ -315,6 +339,8 @@ def _vm(machine: Machine, scenario: Scenario, policy: Policy, layout: Layout, nu
         cpu.apic_id = index
         cpu.apicv = scenario.kvm.apicv
         cpu.ipiv = scenario.kvm.ipiv
+        cpu.kvm_features = _kvm_features(scenario)
+        machine.pv[v].yield_target = -1
         cpu.svr = SVR_ENABLED | 0xFF  # the reset value's vector
         cpu.star = STAR_SELECTORS << 32
         vcpu.ple_window = machine.kvm.ple_window[0]

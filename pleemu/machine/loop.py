@@ -29,6 +29,7 @@ from pleemu.hardware.why import (
     PAUSE_EXIT,
     PROBED,
     RDMSR_EXIT,
+    VMCALL_EXIT,
     WRMSR_EXIT,
 )
 from pleemu.hypervisor.ipi_virtualisation import virtualise_ipi
@@ -46,6 +47,7 @@ from pleemu.observe.events import (
     MSR_WRITE,
     PAUSE_INSTRUCTION,
     PROBE,
+    VMCALL,
 )
 from pleemu.observe.journal import record
 from pleemu.scheduler.core import wake_up_new_task
@@ -104,6 +106,7 @@ def start_thread(m):
     v = m.births[run.started].vcpu
     p = m.task[v].cpu
     wake_up_new_task(m, p, v, cycles_to_ns(m.clock[0], now))
+    m.pv[v].queued_at = now
     if m.rq[p].need_resched == 1:
         send_host_interrupt(m, p, now + m.cost[0].ipi)
     run.started += 1
@@ -173,6 +176,8 @@ def guest_step(m, p, ordered_until, others):
         begin_exit(m, p, MSR_WRITE, now)
     elif why == CPUID_EXIT:
         begin_exit(m, p, CPUID, now)
+    elif why == VMCALL_EXIT:
+        begin_exit(m, p, VMCALL, now)
     elif why == RDMSR_EXIT:
         begin_exit(m, p, MSR_READ, now)
     elif why == CR8_EXIT:

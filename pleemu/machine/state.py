@@ -48,6 +48,7 @@ class Machine(NamedTuple):
     tunables: np.recarray  # [1]
     # hypervisor
     vcpu: np.recarray  # [v]
+    pv: np.recarray  # [v]
     vm: np.recarray  # [j]
     kvm: np.recarray  # [1]
     cost: np.recarray  # [1]

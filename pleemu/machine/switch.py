@@ -35,7 +35,7 @@ def schedule(m, p, state, now):
         return
     record(m, now, SCHED_SWITCH, p, prev, prev, chosen, state)
     if prev >= 0:
-        kvm_sched_out(m, prev, state == STATE_RUNNING or state == STATE_PREEMPTED)
+        kvm_sched_out(m, p, prev, state == STATE_RUNNING or state == STATE_PREEMPTED, now)
         add_running(m, prev, pcpu.since, now)
         m.vcpu[prev].thread_cycles += now - pcpu.since
     pcpu.vcpu = chosen

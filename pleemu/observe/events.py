@@ -7,8 +7,11 @@
     SCHED_SWITCH    previous vCPU       next vCPU        state of the previous: R, R+, S or X
     SCHED_WAKEUP    woken vCPU          target pCPU      0
     APIC_IPI        destination field   vector           low half of the ICR (sent by `vcpu`)
-    YIELD_TO        target vCPU         result (1,0,-3)  0
+    YIELD_TO        target vCPU         result (1,0,-3)  hypercall that asked for it, 0: kvm_vcpu_on_spin
     PROBE           probe number        operand          RIP
+    HYPERCALL       number              a0 (RBX)         a1 (RCX)
+    HYPERCALL_MORE  a2 (RDX)            a3 (RSI)         0; at once behind its HYPERCALL
+    PV_TLB_FLUSH    1: asked for        0                0
 
 vCPUs are numbered through all VMs; -1 is the idle task. `cycle` is in core cycles.
 """
@@ -24,7 +27,10 @@ import numpy as np
     APIC_IPI,
     YIELD_TO,
     PROBE,
-) = range(8)
+    HYPERCALL,
+    HYPERCALL_MORE,
+    PV_TLB_FLUSH,
+) = range(11)
 
 # States of the task that is switched out, as sched_switch prints them.
 STATE_RUNNING, STATE_PREEMPTED, STATE_SLEEPING, STATE_DEAD = range(4)
@@ -32,12 +38,13 @@ STATE_NAMES = ("R", "R+", "S", "X")
 
 # Exit reasons by KVM's names and numbers on VMX (SDM 3 appendix C; v5.6 arch/x86/include/uapi/asm/vmx.h).
 EXTERNAL_INTERRUPT, INTERRUPT_WINDOW, CPUID, HLT, CR_ACCESS, MSR_READ, MSR_WRITE = 1, 7, 10, 12, 28, 31, 32
-PAUSE_INSTRUCTION, APIC_WRITE = 40, 56
+VMCALL, PAUSE_INSTRUCTION, APIC_WRITE = 18, 40, 56
 EXIT_REASONS = {
     EXTERNAL_INTERRUPT: "EXTERNAL_INTERRUPT",
     INTERRUPT_WINDOW: "INTERRUPT_WINDOW",
     CPUID: "CPUID",
     HLT: "HLT",
+    VMCALL: "VMCALL",
     CR_ACCESS: "CR_ACCESS",
     MSR_READ: "MSR_READ",
     MSR_WRITE: "MSR_WRITE",
@@ -52,6 +59,7 @@ SVM_EXIT_REASONS = EXIT_REASONS | {
     INTERRUPT_WINDOW: "vintr",
     CPUID: "cpuid",
     HLT: "hlt",
+    VMCALL: "vmmcall",
     MSR_READ: "msr",
     MSR_WRITE: "msr",
     PAUSE_INSTRUCTION: "pause",

@@ -19,7 +19,8 @@ class Vcpu:
     preempted: bool = False
     preempted_in_kernel: bool = False
     on_wait_queue: bool = False
-    interrupt_pending: bool = False  # kvm_arch_dy_runnable
+    interrupt_pending: bool = False  # kvm_arch_dy_runnable: one of these two
+    pv_unhalted: bool = False
     in_spin_loop: bool = False
     dy_eligible: bool = False
     ipi_received: int = 0  # Strict Boost: set of senders, 64 bits
