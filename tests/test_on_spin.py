@@ -85,7 +85,10 @@ def machine(threads, pcpus, *, first=0):
     return m
 
 
-FLAGS = ("ready", "preempted", "preempted_in_kernel", "on_wait_queue", "in_spin_loop", "dy_eligible", "ipi_received")
+FLAGS = (
+    "ready", "preempted", "preempted_in_kernel", "on_wait_queue", "pv_unhalted", "in_spin_loop", "dy_eligible",
+    "ipi_received",
+)  # fmt: skip
 
 
 def write_flags(m, number, vcpu):
@@ -148,6 +151,7 @@ def hosts(draw):
             preempted_in_kernel=draw(mostly),
             on_wait_queue=draw(rarely),
             interrupt_pending=draw(st.booleans()),
+            pv_unhalted=draw(st.booleans()),
             in_spin_loop=draw(rarely),
             dy_eligible=draw(st.booleans()),
             ipi_received=draw(bits),

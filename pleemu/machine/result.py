@@ -66,6 +66,21 @@ class BoostStatistics:
 
 
 @frozen(kw_only=True)
+class PvStatistics:
+    """What one VM did with KVM's paravirtual interface; directed yields here are those of hypercalls alone."""
+
+    vm: str
+    hypercalls: int
+    kicks: int  # KICK_CPU, by vCPU kicked
+    ipis: int  # SEND_IPI, by vCPU that it went to
+    directed_yield_attempted: int  # as v5.14 counts them: KICK_CPU and SCHED_YIELD
+    directed_yield_successful: int  # yield_to returned 1
+    steal_updates: int  # of steal time, each before a VM entry
+    steal_ns: int  # what the guest has been told
+    tlb_flushes: int  # that other vCPUs had asked for while one was switched out
+
+
+@frozen(kw_only=True)
 class VmResult:
     """One VM's part of the host and what it did with it."""
 
@@ -106,6 +121,7 @@ class Run:
     boosts: tuple[BoostStatistics, ...]
     vms: tuple[VmResult, ...]
     timeline: Timeline = field(repr=False)
+    paravirtual: tuple[PvStatistics, ...] = ()  # VMs that use it
 
     def exits_by_reason(self) -> dict[str, int]:
         """Count of exits by KVM's reason name, most frequent first."""

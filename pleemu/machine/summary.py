@@ -12,6 +12,7 @@ from pleemu.machine.result import (
     ContinuousRun,
     ExitStatistics,
     PleStatistics,
+    PvStatistics,
     Run,
     Timeline,
     VmResult,
@@ -44,6 +45,7 @@ def summarise(
         boosts=_boosts(machine, scenario),
         vms=_vms(machine, layout, scenario),
         timeline=_timeline(machine, scenario),
+        paravirtual=_paravirtual(machine, scenario),
     )
 
 
@@ -133,6 +135,27 @@ def _boosts(machine: Machine, scenario: Scenario) -> tuple[BoostStatistics, ...]
         for target, cell in zip(BOOST_CLASSES, machine.boost[number], strict=True)
         if cell["attempts"]
     )
+
+
+def _paravirtual(machine: Machine, scenario: Scenario) -> tuple[PvStatistics, ...]:
+    rows = []
+    for number, vm in enumerate(scenario.vm):
+        first = int(machine.vm[number].first_vcpu)
+        pv: Any = machine.pv[first : first + vm.vcpus]
+        row = PvStatistics(
+            vm=vm.name,
+            hypercalls=int(np.sum(pv.hypercalls)),
+            kicks=int(np.sum(pv.kicks)),
+            ipis=int(np.sum(pv.ipis)),
+            directed_yield_attempted=int(np.sum(pv.directed_yield_attempted)),
+            directed_yield_successful=int(np.sum(pv.directed_yield_successful)),
+            steal_updates=int(np.sum(pv.steal_updates)),
+            steal_ns=int(np.sum(pv.last_steal)),
+            tlb_flushes=int(np.sum(pv.tlb_flushes)),
+        )
+        if row.hypercalls or row.steal_updates:
+            rows.append(row)
+    return tuple(rows)
 
 
 def _vms(machine: Machine, layout: Layout, scenario: Scenario) -> tuple[VmResult, ...]:

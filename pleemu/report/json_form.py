@@ -30,6 +30,8 @@ RUN_KEYS = {
     "pauses_before_first: in the loop that led to the first one, guest_ns: mean kvm_entry to kvm_exit",
     "boosts": "directed yields per VM and state of the target: attempts, accepted, honoured; ran: targets that "
     "ran at last, waited_ns, most_ns: after the first accepted yield that named them",
+    "paravirtual": "per VM that uses it: hypercalls, kicks, ipis, directed_yield_attempted and _successful (of "
+    "hypercalls), steal_updates, steal_ns, tlb_flushes",
     "vms": "per VM: name, vcpus, cpu_share, guest_share (of all pCPU time, 0..1), operations, image, compilers",
 }
 
@@ -55,6 +57,7 @@ def run_to_dict(run: Run) -> dict[str, Any]:
         "exit_times": [attrs.asdict(row) for row in run.exits],
         "ple": attrs.asdict(run.ple),
         "boosts": [attrs.asdict(row) for row in run.boosts],
+        "paravirtual": [attrs.asdict(row) for row in run.paravirtual],
         "vms": [attrs.asdict(vm) for vm in run.vms],
     }
     plain = {key: values[key] if key in values else getattr(run, key) for key in RUN_KEYS}

@@ -35,6 +35,8 @@ def _sections(run: Run, hint: str) -> Iterator[RenderableType]:
         yield continuous_table(run)
     if run.boosts:
         yield boost_table(run)
+    if run.paravirtual:
+        yield paravirtual_table(run)
     yield vm_table(run)
     if run.scenario.look_for:
         yield paragraph("Look for", run.scenario.look_for)
@@ -185,6 +187,36 @@ def boost_table(run: Run) -> Grid:
             units.percent(one.honoured, one.attempts),
             units.time(one.waited_ns / one.ran) if one.ran else "-",
             units.time(one.most_ns) if one.ran else "-",
+        )
+    return grid
+
+
+def paravirtual_table(run: Run) -> Grid:
+    """Return what the VMs did with KVM's paravirtual interface."""
+    grid = Grid(
+        "Paravirtual interface",
+        (
+            Column("VM", left=True, shrinks=True),
+            Column("hypercalls"),
+            Column("kicks"),
+            Column("PV IPIs", minor=3),
+            Column("yields tried", minor=1),
+            Column("yields taken"),
+            Column("steal time", minor=2),
+            Column("TLB flushes", minor=4),
+        ),
+        note="Yields are directed yields by hypercall; taken: yield_to returned 1. Steal time: as the guest was told.",
+    )
+    for one in run.paravirtual:
+        grid.add(
+            one.vm,
+            units.count(one.hypercalls),
+            units.count(one.kicks),
+            units.count(one.ipis),
+            units.count(one.directed_yield_attempted),
+            units.count(one.directed_yield_successful),
+            units.time(one.steal_ns) if one.steal_updates else "-",
+            units.count(one.tlb_flushes),
         )
     return grid
 

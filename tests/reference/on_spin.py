@@ -83,7 +83,7 @@ class Kvm:
             return True
         if vcpu is me:
             return True
-        if vcpu.on_wait_queue and not vcpu.interrupt_pending:
+        if vcpu.on_wait_queue and not (vcpu.interrupt_pending or vcpu.pv_unhalted):
             return True
         if not self.yield_to_kernel_mode:
             pass
