@@ -2,7 +2,7 @@
 
     RAX                         arguments                                  what KVM does
     1   KVM_HC_VAPIC_POLL_IRQ                                              nothing: the exit was all that was wanted
-    5   KVM_HC_KICK_CPU         RCX: APIC ID                               ends its HLT, now or the next one; yields to it
+    5   KVM_HC_KICK_CPU         RCX: APIC ID                               ends its HLT, this or the next; yields to it
     9   KVM_HC_CLOCK_PAIRING                                               -KVM_EOPNOTSUPP, as without a TSC clock
     10  KVM_HC_SEND_IPI         RBX, RCX: bitmap; RDX: APIC ID of its      a vector to up to 128 vCPUs; returns how
                                 lowest bit; RSI: low half of an ICR        many of them took it

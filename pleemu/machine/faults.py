@@ -46,8 +46,7 @@ _READABLE = (
     f"and ICR (0x830), and {_SYSCALL}{_KVM}"
 )
 _WRITABLE = (
-    "writable are, of the x2APIC, TPR, EOI, SVR (0x808, b, f), ICR (0x830) and SELF IPI (0x83f), "
-    f"and {_SYSCALL}{_KVM}"
+    f"writable are, of the x2APIC, TPR, EOI, SVR (0x808, b, f), ICR (0x830) and SELF IPI (0x83f), and {_SYSCALL}{_KVM}"
 )
 _RIGHT_VALUES = {
     MSR_TPR: "TPR is 0 to 0xff",
