@@ -2,7 +2,7 @@
 # kvm_unlock_kick). Who has spun long enough says which ticket it waits for, looks again, and halts; who
 # unlocks kicks the one that waits for the next ticket. Where KVM does not offer kicks, all spin.
 #
-#   wants[me] = ticket (xchg: a barrier)          head += 1 (LOCK: a barrier)
+#   wants[me] = ticket (xchg: a barrier)          head += 1; mfence
 #   head == ticket? then not hlt                  wants[i] == head? then kick i
 #
 # So either the waiter sees the new head or the owner sees the waiter. Each vCPU has its steal time, too:
@@ -75,10 +75,10 @@ locked:
     mov rbp, qword ptr [r15]
     vcpu_is_preempted r15
     jne wrong
-    lock inc dword ptr [rip + head]
-    lock_released rdi
-
     inc r8d                             # the next ticket
+    mov dword ptr [rip + head], r8d
+    lock_released rdi
+    mfence                              # before the look at `wants`
     bts r8, 32
     lea rdi, [rip + vcpus + 64]
     xor r9d, r9d
