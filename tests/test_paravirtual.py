@@ -119,6 +119,17 @@ def test_reference_notices_a_lost_kick(story, found):
     assert (Kicks().problem(told) is not None) == found
 
 
+@pytest.mark.parametrize(("fence", "goes_on"), [("mfence", True), ("nop", False)])
+def test_unlock_without_a_fence_loses_a_wake_up(tmp_path, fence, goes_on):
+    """The owner looks for waiters before its store is seen: they halt for ever, by nothing but the store buffer."""
+    text = Path(PV_TICKET).read_text().replace("SPIN_THRESHOLD, 64", "SPIN_THRESHOLD, 3")
+    (tmp_path / "guest.S").write_text(text.replace("    mfence ", f"    {fence} "))
+    vm = Vm(name="vm0", program="guest.S", vcpus=4)
+    hardware = Hardware(pcpus=4, transfer_ns=500)
+    found = simulate(Scenario(name="pv", duration_ms=5, vm=(vm,), folder=tmp_path, hardware=hardware))
+    assert found.ended.startswith("the time is over") == goes_on
+
+
 HEAD = '.include "pleemu.inc"\n.globl guest_main\nguest_main:\n'
 
 
