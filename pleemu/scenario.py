@@ -163,6 +163,18 @@ class Kvm:
     halt_poll_ns_grow: int = integer(2, 0, U32_MAX, "factor of a vCPU's poll time after a short halt; 0: it stays")
     halt_poll_ns_grow_start: int = integer(10_000, 0, U32_MAX, "least poll time that it grows to", unit="ns")
     halt_poll_ns_shrink: int = integer(0, 0, U32_MAX, "divisor of a vCPU's poll time after a long halt; 0: to 0")
+    steal_time: bool = switch(True, "offer steal time and its `preempted` byte by CPUID, and the MSR that asks for it")
+    pv_unhalt: bool = switch(True, "offer the hypercall KICK_CPU by CPUID, which ends another vCPU's HLT")
+    pv_tlb_flush: bool = switch(True, "offer by CPUID to flush a preempted vCPU's TLB before its next entry")
+    pv_send_ipi: bool = switch(True, "offer the hypercall SEND_IPI by CPUID")
+    pv_sched_yield: bool = switch(True, "offer the hypercall SCHED_YIELD by CPUID")
+    pv_kick_yield: bool = switch(True, "KICK_CPU ends with a directed yield to the kicked vCPU, as from v5.3 on")
+    pv_yield_if_alone: bool = switch(
+        True, "a hypercall yields from a pCPU with nobody else to run, too; not by v5.14 (single_task_running)"
+    )
+    pv_enforce_cpuid: bool = switch(
+        False, "refuse what CPUID does not offer, as v5.10 can (KVM_CAP_ENFORCE_PV_FEATURE_CPUID)"
+    )
 
     def __attrs_post_init__(self) -> None:
         if self.ipiv and not self.apicv:
@@ -311,6 +323,7 @@ class Cost:
         "an MSR that exits, among them the x2APIC ICR",
         _PROPOSED + "KVM's fast path for ICR writes stays in the exit loop",
     )
+    hypercall_ns: int = _cost(1000, "a hypercall, without wake-ups", _PROPOSED + "a short exit handler")
     interrupt_handler_ns: int = _cost(
         700, "an interrupt of the host during guest code", _PROPOSED + "a short host interrupt handler"
     )

@@ -100,7 +100,10 @@ SUBJECTS = (
     "overboost",
     "lost_opportunity",
 )
-HALTING = (*(str(GUESTS / f"{name}.S") for name in ("ping", "ping_pong", "priorities")), "overboost")
+HALTING = (
+    *(str(GUESTS / f"{name}.S") for name in ("lost_kick", "ping", "ping_pong", "priorities", "pv_ticket")),
+    "overboost",
+)
 
 _microseconds = st.sampled_from((0, 1, 300, 1000, 3500, 20_000)) | st.integers(0, 20_000)
 _COSTS = {

@@ -10,7 +10,7 @@ from reference.on_spin import Vcpu
 
 from pleemu.hardware.records import CLOCK, CPU, GUEST, IDLE, NEVER, PCPU
 from pleemu.hypervisor.on_spin import end_spin, kvm_vcpu_on_spin
-from pleemu.hypervisor.records import COST, KVM, VCPU, VM
+from pleemu.hypervisor.records import COST, KVM, PV, VCPU, VM
 from pleemu.jit import callable_alone
 from pleemu.machine.build import load_search
 from pleemu.observe.events import EVENT
@@ -24,7 +24,7 @@ end_alone = callable_alone(end_spin)
 insert_alone = callable_alone(tree.insert)
 list_add_alone = callable_alone(mru.list_add)
 
-Pieces = namedtuple("Pieces", "pcpu cpu clock task rq tunables vcpu vm kvm cost journal event boost")
+Pieces = namedtuple("Pieces", "pcpu cpu clock task rq tunables vcpu pv vm kvm cost journal event boost")
 
 RUNNING, QUEUED, ASLEEP, DEAD = "running", "queued", "asleep", "dead"
 MS = 1_000_000
@@ -45,6 +45,7 @@ def machine(threads, pcpus, *, first=0, named="vanilla"):
         rq=records(pcpus, RQ),
         tunables=records(1, TUNABLES),
         vcpu=records(tasks, VCPU),
+        pv=records(tasks, PV),
         vm=records(2, VM),
         kvm=records(1, KVM),
         cost=records(1, COST),
@@ -86,7 +87,9 @@ def machine(threads, pcpus, *, first=0, named="vanilla"):
     return m
 
 
-FLAGS = ("ready", "preempted", "preempted_in_kernel", "blocking", "in_spin_loop", "dy_eligible", "ipi_any")
+FLAGS = (
+    "ready", "preempted", "preempted_in_kernel", "blocking", "pv_unhalted", "in_spin_loop", "dy_eligible", "ipi_any",
+)  # fmt: skip
 
 
 def write_flags(m, number, vcpu):

@@ -79,6 +79,7 @@ def hosts(draw):
             posted=draw(st.booleans()),
             interrupts_on=draw(mostly),
             in_guest=threads[first + number][1] == RUNNING and draw(st.booleans()),
+            pv_unhalted=draw(st.booleans()),
             in_spin_loop=draw(rarely),
             dy_eligible=draw(st.booleans()),
             ipi_received=draw(bits),

@@ -172,6 +172,83 @@ PLEEMU_INLINE void pleemu_eoi(void)
     pleemu_wrmsr(PLEEMU_X2APIC_EOI, 0);
 }
 
+/* ---- The hypervisor: paravirtual KVM as Linux uses it (kvm_para.h) ----------------------
+ * `vmcall` is the hypercall on AMD, too. It returns 0 or more, or an error below 0.
+ */
+#define PLEEMU_KVM_STEAL_TIME 0x4b564d03 /* MSR */
+#define PLEEMU_KVM_HC_KICK_CPU 5
+#define PLEEMU_KVM_HC_SEND_IPI 10
+#define PLEEMU_KVM_HC_SCHED_YIELD 11
+#define PLEEMU_KVM_FEATURE_STEAL_TIME 5 /* bits of pleemu_kvm_features() */
+#define PLEEMU_KVM_FEATURE_PV_UNHALT 7
+#define PLEEMU_KVM_FEATURE_PV_TLB_FLUSH 9
+#define PLEEMU_KVM_FEATURE_PV_SEND_IPI 11
+#define PLEEMU_KVM_FEATURE_PV_SCHED_YIELD 13
+#define PLEEMU_KVM_VCPU_PREEMPTED 1 /* bits of `preempted` */
+#define PLEEMU_KVM_VCPU_FLUSH_TLB 2
+
+PLEEMU_INLINE long pleemu_hypercall(unsigned long number, unsigned long a0, unsigned long a1, unsigned long a2,
+                                    unsigned long a3)
+{
+    long result;
+
+    __asm__ volatile("vmcall" : "=a"(result) : "a"(number), "b"(a0), "c"(a1), "d"(a2), "S"(a3) : "memory");
+    return result;
+}
+
+/* What KVM offers. */
+PLEEMU_INLINE unsigned int pleemu_kvm_features(void)
+{
+    unsigned int a = 0x40000001, b, c = 0, d;
+
+    __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+    return a;
+}
+
+/* End the vCPU's HLT, even one that it does not execute before later. */
+PLEEMU_INLINE long pleemu_kick(unsigned int vcpu)
+{
+    return pleemu_hypercall(PLEEMU_KVM_HC_KICK_CPU, 0, vcpu, 0, 0);
+}
+
+/* Sleep until a kick, with interrupts as they are. */
+PLEEMU_INLINE void pleemu_wait_for_kick(void)
+{
+    __asm__ volatile("hlt" : : : "memory");
+}
+
+/* Let a vCPU run in place of this one, if it waits for a pCPU. */
+PLEEMU_INLINE long pleemu_pv_sched_yield(unsigned int vcpu)
+{
+    return pleemu_hypercall(PLEEMU_KVM_HC_SCHED_YIELD, vcpu, 0, 0, 0);
+}
+
+/* One interrupt to vCPUs min + i (bit i of low) and min + 64 + i (bit i of high), with one exit; how many took it. */
+PLEEMU_INLINE long pleemu_pv_send_ipi(unsigned long low, unsigned long high, unsigned int min, unsigned int vector)
+{
+    return pleemu_hypercall(PLEEMU_KVM_HC_SEND_IPI, low, high, min, vector);
+}
+
+struct pleemu_steal_time {
+    unsigned long steal;   /* ns that the vCPU waited for a pCPU */
+    unsigned int version;  /* even; the same before and after a read: it is consistent */
+    unsigned int flags;
+    unsigned char preempted;
+    unsigned char padding[47];
+} __attribute__((aligned(64)));
+
+/* KVM keeps this vCPU's steal time there. */
+PLEEMU_INLINE void pleemu_steal_time_at(struct pleemu_steal_time *place)
+{
+    pleemu_wrmsr(PLEEMU_KVM_STEAL_TIME, (unsigned long)place | 1);
+}
+
+/* Has the vCPU whose steal time is there no pCPU? In v5.6 that is so of a halted one, too. */
+PLEEMU_INLINE int pleemu_vcpu_is_preempted(const struct pleemu_steal_time *place)
+{
+    return *(const volatile unsigned char *)&place->preempted & PLEEMU_KVM_VCPU_PREEMPTED;
+}
+
 /* What the processor pushes when it delivers an interrupt. */
 struct pleemu_frame {
     unsigned long rip, cs, rflags, rsp, ss;
@@ -229,6 +306,14 @@ __attribute__((noreturn)) PLEEMU_INLINE void pleemu_enter_user(void (*function)(
 #define self_ipi(vector) pleemu_self_ipi(vector)
 #define this_vcpu() pleemu_vcpu()
 #define eoi() pleemu_eoi()
+#define hypercall(number, a0, a1, a2, a3) pleemu_hypercall(number, a0, a1, a2, a3)
+#define kvm_features() pleemu_kvm_features()
+#define kick(vcpu) pleemu_kick(vcpu)
+#define wait_for_kick() pleemu_wait_for_kick()
+#define pv_sched_yield(vcpu) pleemu_pv_sched_yield(vcpu)
+#define pv_send_ipi(low, high, min, vector) pleemu_pv_send_ipi(low, high, min, vector)
+#define steal_time_at(place) pleemu_steal_time_at(place)
+#define vcpu_is_preempted(place) pleemu_vcpu_is_preempted(place)
 #endif
 
 #endif

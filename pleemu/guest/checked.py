@@ -22,6 +22,8 @@ NOT_COMPARED = {
     "rdtsc": "reads a clock",
     "rdtscp": "reads a clock",
     "hlt": "ends in an exit",
+    "vmcall": "ends in an exit: a hypercall",
+    "vmmcall": "ends in an exit: a hypercall",
     "wrmsr": "reaches the local APIC",
     "rdmsr": "reaches the local APIC",
     "invlpg": "changes nothing that can be seen",

@@ -166,6 +166,8 @@ SUBSET: dict[int, Form] = {
     Mnemonic.RDTSC: Form(isa.OP_RDTSC, cost_class=isa.COST_RDTSC),
     Mnemonic.RDTSCP: Form(isa.OP_RDTSCP, cost_class=isa.COST_RDTSC),
     Mnemonic.CPUID: Form(isa.OP_CPUID),
+    Mnemonic.VMCALL: Form(isa.OP_VMCALL),
+    Mnemonic.VMMCALL: Form(isa.OP_VMCALL),  # AMD's
     Mnemonic.INVLPG: Form(isa.OP_INVLPG),
     Mnemonic.MFENCE: Form(isa.OP_MFENCE, cost_class=isa.COST_FENCE),
     Mnemonic.LFENCE: Form(isa.OP_FENCE, cost_class=isa.COST_FENCE),

@@ -44,7 +44,18 @@ from pleemu.hardware.system import (
     step_work,
     table_index,
 )
-from pleemu.hardware.why import CPUID_EXIT, CR8_EXIT, ENDED, FAULTED, HLT_EXIT, PAUSE_EXIT, PROBED, STOPPED, WINDOW
+from pleemu.hardware.why import (
+    CPUID_EXIT,
+    CR8_EXIT,
+    ENDED,
+    FAULTED,
+    HLT_EXIT,
+    PAUSE_EXIT,
+    PROBED,
+    STOPPED,
+    VMCALL_EXIT,
+    WINDOW,
+)
 from pleemu.hardware.wide import divide, multiply_wide
 from pleemu.jit import compiled
 
@@ -363,6 +374,9 @@ def execute(m, p, v, now, ordered_until, free_until):
                 registers[RCX] = 0  # IA32_TSC_AUX as after a reset: there is no MSR to write
         elif op == OP.OP_CPUID:
             status = CPUID_EXIT
+            break
+        elif op == OP.OP_VMCALL:
+            status = VMCALL_EXIT
             break
         elif op == OP.OP_SYSCALL:
             following = syscall(m, v, pc, now)

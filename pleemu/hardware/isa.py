@@ -124,7 +124,8 @@ REGISTERS = 17
     OP_SYSRET,       # its 64-bit form
     OP_CR8_READ,     # dst = CR8
     OP_CR8_WRITE,    # CR8 = src
-) = range(95)
+    OP_VMCALL,       # and VMMCALL
+) = range(96)
 
 # Which repetition a string instruction has; LOOP uses them for loop, loope and loopne.
 ONCE, REP, REPNE = range(3)
@@ -217,7 +218,7 @@ _MAY_STOP = (
 )
 _DIRECT = (OP_JMP, OP_JCC, OP_JRCXZ, OP_LOOP)
 # LOCK, serialising instructions (SDM 3A 9.3), and what leaves the guest: when the store buffer is drained.
-_DRAINS = (OP_MFENCE, OP_IRETQ, OP_CPUID, OP_INVLPG, OP_HLT, OP_END)
+_DRAINS = (OP_MFENCE, OP_IRETQ, OP_CPUID, OP_INVLPG, OP_HLT, OP_VMCALL, OP_END)
 _PUSHES = (OP_CALL, OP_CALL_INDIRECT, OP_PUSH, OP_PUSHFQ)
 _BIT_TESTS = (OP_BT, OP_BTS, OP_BTR, OP_BTC)
 

@@ -7,6 +7,7 @@
     SVR                   exits                            exits
     any x2APIC register   no exit to read                  exits
     STAR, LSTAR, FMASK    exits                            exits
+    KVM's steal time      exits                            exits
 
 as v5.6 arch/x86/kvm/vmx/vmx.c, vmx_update_msr_bitmap_x2apic, sets up the MSR bitmap, and v5.19 for the ICR.
 
@@ -25,8 +26,11 @@ from pleemu.hardware.apic import (
     reserved_in,
     write_apic,
 )
+from pleemu.hardware.cpuid import KVM_FEATURE_STEAL_TIME
 from pleemu.hardware.interrupts import KERNEL_CS, USER_CS, set_fault, set_vector
 from pleemu.hardware.isa import OP_CR8_READ, RAX, RCX, RDX
+from pleemu.hardware.memory import readable
+from pleemu.hardware.protection import is_protected
 from pleemu.hardware.records import FAULT_CR8, FAULT_DELIVERY, FAULT_MSR, FAULT_MSR_VALUE
 from pleemu.hardware.why import FAULTED, ICR_WRITTEN, RDMSR_EXIT, STOPPED, WINDOW, WRMSR_EXIT
 from pleemu.jit import compiled
@@ -36,6 +40,12 @@ MSR_STAR, MSR_LSTAR, MSR_FMASK = 0xC0000081, 0xC0000082, 0xC0000084
 # CS of SYSCALL in bits 47:32, CS - 16 of SYSRET in 63:48 (SDM 3 5.8.8); RPL aside, as Linux lays out its GDT.
 STAR_SELECTORS = (USER_CS & ~3) - 16 << 16 | KERNEL_CS
 STAR_RPL = 3 << 16 | 3
+
+# KVM's own: bit 0 enables, bits 63:6 are the address of 64 bytes (v5.6 arch/x86/include/uapi/asm/kvm_para.h).
+MSR_KVM_STEAL_TIME = 0x4B564D03
+KVM_MSR_ENABLED = 1
+STEAL_TIME_SIZE = 64
+STEAL_TIME_RESERVED = STEAL_TIME_SIZE - 1 & ~KVM_MSR_ENABLED
 
 
 @compiled
@@ -56,6 +66,11 @@ def write_msr(m, v, pc, now):
     cpu = m.cpu[v]
     number = msr_number(cpu)
     value = msr_operand(cpu)
+    if is_kvm_msr(cpu, number):
+        if not is_steal_time(m, m.space[cpu.space], value):
+            set_fault(m.fault[0], FAULT_MSR_VALUE, v, pc, number, value, now)
+            return FAULTED
+        return WRMSR_EXIT
     if not is_writable(number) and not is_syscall_msr(number):
         set_fault(m.fault[0], FAULT_MSR, v, pc, number, 1, now)
         return FAULTED
@@ -82,7 +97,7 @@ def read_msr(m, v, pc, now):
     """RDMSR: STOPPED if it is done, RDMSR_EXIT, FAULTED."""
     cpu = m.cpu[v]
     number = msr_number(cpu)
-    if is_syscall_msr(number):
+    if is_syscall_msr(number) or is_kvm_msr(cpu, number):
         return RDMSR_EXIT
     if not is_readable(number):
         set_fault(m.fault[0], FAULT_MSR, v, pc, number, 0, now)
@@ -120,6 +135,29 @@ def move_cr8(m, v, pc, now):
 def is_syscall_msr(number):
     """STAR, LSTAR or FMASK?"""
     return number == MSR_STAR or number == MSR_LSTAR or number == MSR_FMASK
+
+
+@compiled
+def is_kvm_msr(cpu, number):
+    """An MSR of KVM's that the host offers?"""
+    return number == MSR_KVM_STEAL_TIME and (cpu.kvm_features >> KVM_FEATURE_STEAL_TIME) & 1 == 1
+
+
+@compiled
+def is_steal_time(m, space, value):
+    """Does KVM take this value: nothing, or 64 bytes that the guest may write?
+
+    DEVIATION: v5.6 takes an address outside of the guest's memory and then does nothing with it; until v5.5
+    it was #GP, as here.
+    """
+    if value & STEAL_TIME_RESERVED != 0:
+        return False
+    if value & KVM_MSR_ENABLED == 0:
+        return True
+    offset = readable(space, value & -STEAL_TIME_SIZE, STEAL_TIME_SIZE)
+    if offset < 0:
+        return False
+    return offset >= space.readonly_size or not is_protected(m, space, offset, STEAL_TIME_SIZE)
 
 
 @compiled

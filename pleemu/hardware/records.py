@@ -26,7 +26,8 @@ WORK_DEPTH = 8
     RESCHEDULING,  # the idle task calls schedule()
     POLLING,   # kvm_vcpu_block looks for an interrupt again and again
     COMPUTING,  # executes a thread of the host
-) = range(10)
+    YIELDING,  # kvm_sched_yield: a hypercall ends with a directed yield
+) = range(11)
 
 PCPU = np.dtype(
     [
@@ -141,6 +142,7 @@ CPU = np.dtype(
         ("apic_id", "i8"),
         ("apicv", "i8"),         # virtual-interrupt delivery and posted interrupts
         ("ipiv", "i8"),          # IPI virtualization
+        ("kvm_features", "i8"),  # EAX of CPUID leaf 0x40000001
     ],
     align=True,
 )
@@ -180,7 +182,8 @@ CLOCK = np.dtype([("core_khz", "i8"), ("tsc_khz", "i8")], align=True)
     FAULT_DELIVERY,     # an IPI of a kind outside the subset
     FAULT_SYSCALL,      # SYSCALL without an entry point
     FAULT_CR8,          # MOV to CR8 of more than 15
-) = range(17)
+    FAULT_HYPERCALL,    # a hypercall whose arguments are outside the subset
+) = range(18)
 
 FAULT = np.dtype(
     [

@@ -13,4 +13,5 @@
     RDMSR_EXIT,
     ICR_WRITTEN,  # pc is at a WRMSR whose IPI the processor may send without an exit
     CR8_EXIT,
-) = range(12)
+    VMCALL_EXIT,
+) = range(13)

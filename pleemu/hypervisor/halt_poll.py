@@ -1,8 +1,8 @@
 """Halt polling (v5.6 virt/kvm/kvm_main.c, kvm_vcpu_block): look for an interrupt for a while before going to sleep.
 
 Waking a thread takes longer than looking, so a vCPU that is soon interrupted gains, at the cost of its pCPU.
-The loop looks whether the vCPU can take an interrupt, until its poll time is over or another thread is runnable
-on this pCPU. How long it polls, each vCPU learns from how long its halts last:
+The loop looks whether the vCPU has been kicked or can take an interrupt, until its poll time is over or another
+thread is runnable on this pCPU. How long it polls, each vCPU learns from how long its halts last:
 
     the halt lasted                              its poll time
     no longer than that                          stays
@@ -24,7 +24,7 @@ from pleemu.observe.journal import record
 
 @compiled
 def end_block(m, p, v, now):
-    """The vCPU has slept and can take an interrupt now: its poll time follows how long that took."""
+    """The vCPU has slept and its HLT is over: its poll time follows how long that took."""
     vcpu, kvm = m.vcpu[v], m.kvm[0]
     block_ns = cycles_to_ns(m.clock[0], now) - cycles_to_ns(m.clock[0], vcpu.blocked_from)
     vcpu.blocked_from = -1

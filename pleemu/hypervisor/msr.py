@@ -2,6 +2,7 @@
 
 from pleemu.hardware.apic import MSR_EOI, MSR_ICR, MSR_SELF_IPI, TO_SELF, read_apic, write_apic
 from pleemu.hardware.msr import (
+    MSR_KVM_STEAL_TIME,
     finish_rdmsr,
     is_syscall_msr,
     msr_number,
@@ -23,6 +24,10 @@ def kvm_set_msr(m, p, v, now):
     if is_syscall_msr(number):
         write_syscall_msr(cpu, number, value)
         return 0
+    if number == MSR_KVM_STEAL_TIME:
+        m.pv[v].steal_msr = value
+        m.pv[v].steal_update = 1
+        return 0
     if number == MSR_SELF_IPI:  # KVM makes an ICR write of it; the destination stays
         number = MSR_ICR
         value |= TO_SELF << 18 | cpu.icr & ~0xFFFFFFFF
@@ -37,4 +42,7 @@ def kvm_get_msr(m, v):
     """RDMSR."""
     cpu = m.cpu[v]
     number = msr_number(cpu)
+    if number == MSR_KVM_STEAL_TIME:
+        finish_rdmsr(cpu, m.pv[v].steal_msr)
+        return
     finish_rdmsr(cpu, read_syscall_msr(cpu, number) if is_syscall_msr(number) else read_apic(cpu, number))

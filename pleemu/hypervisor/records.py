@@ -16,6 +16,7 @@ VCPU = np.dtype(
         ("preempted_in_kernel", "i8"),  # CPL 0 when it was last preempted; never cleared
         ("on_wait_queue", "i8"),        # it sleeps: halted and not yet woken
         ("blocking", "i8"),             # as others see it: rcuwait says so until the woken thread runs, swait does not
+        ("pv_unhalted", "i8"),          # kicked by a hypercall, and has not left a HLT since
         # kvm_vcpu_on_spin
         ("in_spin_loop", "i8"),
         ("dy_eligible", "i8"),
@@ -55,9 +56,35 @@ VCPU = np.dtype(
         ("paused_at", "i8"),            # its first PAUSE exit, -1 none yet
         ("paused_after", "i8"),         # PAUSEs of the loop that had passed before it
         ("pausing_cycles", "i8"),       # kvm_entry -> kvm_exit of all PAUSE exits
-        ("halts", "i8"),                # HLTs without an interrupt to take
+        ("halts", "i8"),                # HLTs without an interrupt to take or a kick
         ("polls", "i8"),                # of these, how many began with a poll (halt_attempted_poll)
         ("polled", "i8"),               # and how many of these an interrupt ended (halt_successful_poll)
+    ],
+    align=True,
+)
+
+# What a vCPU has of the paravirtual interface: hypercall.py, steal_time.py.
+PV = np.dtype(
+    [
+        ("yield_target", "i8"),       # the vCPU that the hypercall in progress yields to, -1 none
+        ("yield_nr", "i8"),           # and which hypercall it is
+        ("steal_msr", "i8"),          # MSR_KVM_STEAL_TIME
+        ("steal_update", "i8"),       # KVM_REQ_STEAL_UPDATE: before the next entry
+        ("steal_preempted", "i8"),    # st.preempted: KVM has marked it so since the last update
+        ("store_pcpu", "i8"),         # on which its store was put into the buffer, -1: it is in memory
+        ("store_place", "i8"),        # the entry there
+        ("store_at", "i8"),           # and its `at`
+        ("last_steal", "i8"),         # run_delay at the last update, ns
+        ("run_delay", "i8"),          # runnable without running, cycles
+        ("queued_at", "i8"),          # when the latest such wait began
+        # statistics
+        ("hypercalls", "i8"),
+        ("kicks", "i8"),              # received
+        ("ipis", "i8"),               # sent by hypercall
+        ("directed_yield_attempted", "i8"),  # by hypercall
+        ("directed_yield_successful", "i8"),
+        ("steal_updates", "i8"),
+        ("tlb_flushes", "i8"),        # asked for by other vCPUs while it was switched out
     ],
     align=True,
 )
@@ -100,6 +127,9 @@ KVM = np.dtype(
         ("strict_boost", "i8"),       # see `strict_boost`
         ("ipi_bool", "i8"),
         ("ipi_aware", "i8"),          # see `ipi_aware`
+        ("pv_kick_yield", "i8"),      # see hypercall.py
+        ("pv_yield_if_alone", "i8"),
+        ("pv_enforce_cpuid", "i8"),
     ],
     align=True,
 )
@@ -123,6 +153,7 @@ COST = np.dtype(
         ("idle_exit", "i8"),
         ("poll_turn", "i8"),
         ("delivery", "i8"),           # of an interrupt inside the guest
+        ("hypercall", "i8"),
     ],
     align=True,
 )

@@ -17,8 +17,8 @@ RULES = {
     "not-preempted": "not preempted",
     "not-ready": "neither preempted nor woken since it ran",
     "halted": "halted",
-    "cannot-run": "halted, without an interrupt that it could take",
-    "no-interrupt": "halted, without an interrupt",
+    "cannot-run": "halted, not kicked, and without an interrupt that it could take",
+    "no-interrupt": "halted, not kicked, and without an interrupt",
     "in-guest": "executes guest code",
     "user-mode": "preempted in user mode",
     "spins": "spins itself, and it is not its turn",
@@ -125,19 +125,23 @@ def is_eligible_for_directed_yield(m, candidate):
 
 @compiled
 def vcpu_dy_runnable(m, candidate):
-    """A halted vCPU that has an interrupt to take (here: posted, or accepted by its APIC)."""
+    """A halted vCPU that has been kicked, or has an interrupt to take (here: posted, or accepted by its APIC)."""
     cpu = m.cpu[candidate]
+    if m.vcpu[candidate].pv_unhalted == 1:
+        return True
     return any_posted(cpu) or (cpu.irr[0] | cpu.irr[1] | cpu.irr[2] | cpu.irr[3]) != 0
 
 
 @compiled
 def vcpu_runnable(m, candidate):
-    """kvm_arch_vcpu_runnable: a halted vCPU that could take an interrupt now.
+    """kvm_arch_vcpu_runnable: a halted vCPU that has been kicked, or could take an interrupt now.
 
     DEVIATION: asked for another vCPU it could read the VMCS of the one that asks (17e433b54393), here it never does.
     What is posted but not yet in IRR counts whatever its priority.
     """
     cpu = m.cpu[candidate]
+    if m.vcpu[candidate].pv_unhalted == 1:
+        return True
     return cpu.interrupt_flag == 1 and (any_posted(cpu) or deliverable(cpu) >= 0)
 
 

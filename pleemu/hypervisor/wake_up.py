@@ -3,6 +3,7 @@
 from pleemu.hardware.clock import cycles_to_ns
 from pleemu.hardware.interrupts import send_host_interrupt
 from pleemu.hypervisor.halt_poll import poll_sees
+from pleemu.hypervisor.run_delay import begin_run_delay
 from pleemu.jit import compiled
 from pleemu.observe.events import SCHED_WAKEUP
 from pleemu.observe.journal import record
@@ -16,6 +17,7 @@ def wake_thread(m, p, task, now):
     """A sleeping thread is woken by pCPU ``p``, perhaps on another than it slept on."""
     slept_on = m.task[task].cpu
     home = wake_up_process(m, p, task, cycles_to_ns(m.clock[0], now))
+    begin_run_delay(m, task, now)
     if home != slept_on:
         count_migration(m, p, task, slept_on, home, MIGRATE_WAKEUP, now)
     record(m, now, SCHED_WAKEUP, p, m.pcpu[p].vcpu, task, home, 0)

@@ -15,6 +15,13 @@ from pleemu.guest.image import Image
 from pleemu.hardware import isa
 from pleemu.hardware.apic import SVR_ENABLED
 from pleemu.hardware.cache import LINE_SIZE
+from pleemu.hardware.cpuid import (
+    KVM_FEATURE_PV_SCHED_YIELD,
+    KVM_FEATURE_PV_SEND_IPI,
+    KVM_FEATURE_PV_TLB_FLUSH,
+    KVM_FEATURE_PV_UNHALT,
+    KVM_FEATURE_STEAL_TIME,
+)
 from pleemu.hardware.memory import INTERRUPT_STACK, STACK_SLOT
 from pleemu.hardware.msr import STAR_SELECTORS
 from pleemu.hardware.protection import INSIDE, NO_INSTRUCTION
@@ -26,6 +33,7 @@ from pleemu.hypervisor.records import (
     ESRCH_TRIES,
     ESRCH_UNKNOWN,
     KVM,
+    PV,
     RESUME_ENTER,
     VCPU,
     VM,
@@ -133,6 +141,7 @@ def build(
         sg=records(3, SG_LB_STATS),
         lb_env=records(1, LB_ENV),
         vcpu=records(vcpus, VCPU),
+        pv=records(vcpus, PV),
         vm=records(len(scenario.vm), VM),
         kvm=_kvm(scenario, policy),
         cost=_costs(scenario),
@@ -348,6 +357,9 @@ def _kvm(scenario: Scenario, policy: Policy) -> Any:
     kvm.ipiv = given.ipiv
     for name in ("halt_poll_ns", "halt_poll_ns_grow", "halt_poll_ns_grow_start", "halt_poll_ns_shrink"):
         kvm[name] = getattr(given, name)
+    kvm.pv_kick_yield = given.pv_kick_yield
+    kvm.pv_yield_if_alone = given.pv_yield_if_alone
+    kvm.pv_enforce_cpuid = given.pv_enforce_cpuid
     load_search(kvm, policy.search)
     return kvm
 
@@ -365,6 +377,19 @@ def load_search(kvm: Any, search: Search) -> None:
 def packed(rules: tuple[str, ...]) -> int:
     """Return a list of rules as the KVM record holds it."""
     return sum(list(RULES).index(name) << 8 * place for place, name in enumerate(rules))
+
+
+def _kvm_features(scenario: Scenario, policy: Policy) -> int:
+    """EAX of CPUID leaf 0x40000001: what KVM offers a guest."""
+    given = scenario.kvm_under(policy)
+    offered = {
+        KVM_FEATURE_STEAL_TIME: given.steal_time,
+        KVM_FEATURE_PV_UNHALT: given.pv_unhalt,
+        KVM_FEATURE_PV_TLB_FLUSH: given.pv_tlb_flush,
+        KVM_FEATURE_PV_SEND_IPI: given.pv_send_ipi,
+        KVM_FEATURE_PV_SCHED_YIELD: given.pv_sched_yield,
+    }
+    return sum(1 << feature for feature, is_on in offered.items() if is_on)
 
 
 def _pause_controls(cpu: Any, scenario: Scenario, policy: Policy) -> None:
@@ -410,6 +435,8 @@ def _vm(machine: Machine, scenario: Scenario, policy: Policy, layout: Layout, nu
         cpu.apic_id = index
         cpu.apicv = scenario.kvm.apicv
         cpu.ipiv = scenario.kvm.ipiv
+        cpu.kvm_features = _kvm_features(scenario, policy)
+        machine.pv[v].yield_target = machine.pv[v].store_pcpu = -1
         cpu.svr = SVR_ENABLED | 0xFF  # the reset value's vector
         cpu.star = STAR_SELECTORS << 32
         vcpu.ple_window = machine.kvm.ple_window[0]

@@ -7,13 +7,14 @@ from typing import Any
 from pleemu.hardware import flags
 from pleemu.hardware.apic import MSR_EOI, MSR_ICR, MSR_SELF_IPI, MSR_SVR, MSR_TPR
 from pleemu.hardware.memory import INTERRUPT_STACK, KERNEL_STACK, STACK_SLOT
-from pleemu.hardware.msr import MSR_FMASK, MSR_LSTAR, MSR_STAR
+from pleemu.hardware.msr import MSR_FMASK, MSR_KVM_STEAL_TIME, MSR_LSTAR, MSR_STAR
 from pleemu.hardware.records import (
     FAULT_ALIGNMENT,
     FAULT_CR8,
     FAULT_DELIVERY,
     FAULT_DESTINATION,
     FAULT_DIVIDE,
+    FAULT_HYPERCALL,
     FAULT_JUMP,
     FAULT_MSR,
     FAULT_MSR_VALUE,
@@ -39,12 +40,13 @@ FLAG_NAMES = {
 }  # fmt: skip
 _COLUMNS = 4
 _SYSCALL = "STAR, LSTAR and FMASK (0xc0000081, 82, 84)"
+_KVM = "; with kvm.steal_time KVM's own, too (0x4b564d03)"
 _READABLE = (
     "readable are, of the x2APIC, ID, version, TPR, PPR, LDR, SVR (0x802, 3, 8, a, d, f), ISR, TMR, IRR (0x810-0x827) "
-    f"and ICR (0x830), and {_SYSCALL}"
+    f"and ICR (0x830), and {_SYSCALL}{_KVM}"
 )
 _WRITABLE = (
-    f"writable are, of the x2APIC, TPR, EOI, SVR (0x808, b, f), ICR (0x830) and SELF IPI (0x83f), and {_SYSCALL}"
+    f"writable are, of the x2APIC, TPR, EOI, SVR (0x808, b, f), ICR (0x830) and SELF IPI (0x83f), and {_SYSCALL}{_KVM}"
 )
 _RIGHT_VALUES = {
     MSR_TPR: "TPR is 0 to 0xff",
@@ -55,6 +57,7 @@ _RIGHT_VALUES = {
     MSR_STAR: "use 0x0023001000000000, the selectors of the built-in GDT",
     MSR_LSTAR: "the address is not canonical",
     MSR_FMASK: "bits 63:32 are reserved",
+    MSR_KVM_STEAL_TIME: "write the address of 64 bytes that the guest may write, a multiple of 64, plus 1; or 0",
 }
 
 
@@ -84,6 +87,10 @@ def describe(machine: Machine, layout: Layout, scenario: Scenario) -> str:
         FAULT_DELIVERY: (
             f"write of {size & MASK:#x} to MSR {address or MSR_ICR:#x}: only edge-triggered IPIs of delivery mode "
             "fixed or lowest priority are modelled, with a vector from 16"
+        ),
+        FAULT_HYPERCALL: (
+            f"hypercall {address} (KVM_HC_SEND_IPI) with {size & MASK:#x} for an ICR: only edge-triggered IPIs of "
+            "delivery mode fixed or lowest priority are modelled, with a vector from 16"
         ),
         FAULT_SYSCALL: "syscall without an entry point: IA32_LSTAR is 0; name one with the macro `syscall_entry`",
         FAULT_VECTOR: f"interrupt vector {address:#x} has no handler; name one with the macro `vector`",

@@ -14,13 +14,13 @@ from pleemu.scheduler.records import TASK_INTERRUPTIBLE
 
 @compiled
 def halt(m, p, now):
-    """kvm_vcpu_block begins, or goes on after a wake-up, which may bring nothing that the vCPU can take."""
+    """kvm_vcpu_block begins, or goes on after a wake-up, which may bring nothing that ends the HLT."""
     v = m.pcpu[p].vcpu
     vcpu = m.vcpu[v]
-    if can_take_interrupt(m, v):
+    if is_over(m, v):
         if vcpu.blocked_from >= 0:
             end_block(m, p, v, now)
-        go(m, p, ENTERING, now)
+        leave(m, p, v, now)
     elif vcpu.blocked_from >= 0:
         block(m, p, v, now)
     else:
@@ -43,17 +43,17 @@ def poll(m, p, now):
         if vcpu.poll_from > now:
             go(m, p, POLLING, vcpu.poll_from)
             return
-    if can_take_interrupt(m, v):
+    if is_over(m, v):
         vcpu.polled += 1
         vcpu.blocked_from = -1  # the poll time was long enough: it stays
-        go(m, p, ENTERING, now)
+        leave(m, p, v, now)
     else:
         look(m, p, v, now)
 
 
 @compiled
 def look(m, p, v, now):
-    """There is no interrupt: another turn, unless the time is over or another thread waits (single_task_running)."""
+    """The HLT is not over: another turn, unless the time is or another thread waits (single_task_running)."""
     vcpu = m.vcpu[v]
     if now < vcpu.poll_until and m.rq[p].nr_running == 1:
         go(m, p, POLLING, min(next_turn(m, v, vcpu.poll_until), next_host_interrupt(m.pcpu[p])))
@@ -63,7 +63,7 @@ def look(m, p, v, now):
 
 @compiled
 def block(m, p, v, now):
-    """Sleep until an interrupt wakes the vCPU."""
+    """Sleep until an interrupt or a kick wakes the vCPU."""
     m.vcpu[v].on_wait_queue = m.vcpu[v].blocking = 1
     m.vcpu[v].resume = RESUME_HALT
     m.task[v].state = TASK_INTERRUPTIBLE
@@ -71,8 +71,17 @@ def block(m, p, v, now):
 
 
 @compiled
-def can_take_interrupt(m, v):
-    """kvm_arch_vcpu_runnable: an interrupt is pending and RFLAGS.IF lets it in."""
+def leave(m, p, v, now):
+    """The HLT is over; a kick counts no longer, whatever ended it."""
+    m.vcpu[v].pv_unhalted = 0
+    go(m, p, ENTERING, now)
+
+
+@compiled
+def is_over(m, v):
+    """kvm_arch_vcpu_runnable: it has been kicked, or an interrupt is pending and RFLAGS.IF lets it in."""
     cpu = m.cpu[v]
     take_over_posted(cpu)
+    if m.vcpu[v].pv_unhalted == 1:
+        return True
     return cpu.interrupt_flag == 1 and deliverable(cpu) >= 0

@@ -2,7 +2,8 @@
 
     EXITING       kvm_exit; the handler of the reason decides what comes next
     SPINNING      kvm_vcpu_on_spin; schedule() if the scheduler took the hint
-    HALTING       kvm_vcpu_block; POLLING, then schedule(), unless an interrupt is pending
+    HALTING       kvm_vcpu_block; POLLING, then schedule(), unless an interrupt or a kick is pending
+    YIELDING      kvm_sched_yield; schedule() if the scheduler took the hint
     ENTERING      cond_resched(); kvm_entry
     SWITCHING     the next thread is in: preempt notifiers, then where it left off
 
@@ -26,13 +27,16 @@ from pleemu.hardware.records import (
     RESCHEDULING,
     SPINNING,
     SWITCHING,
+    YIELDING,
 )
+from pleemu.hypervisor.hypercall import kvm_emulate_hypercall, kvm_sched_yield
 from pleemu.hypervisor.icr import apic_send_ipi
 from pleemu.hypervisor.ipi import sync_at_entry
 from pleemu.hypervisor.msr import kvm_get_msr, kvm_set_msr
 from pleemu.hypervisor.on_spin import kvm_vcpu_on_spin, search_cycles
 from pleemu.hypervisor.records import RESUME_ENTER, RESUME_SPIN
 from pleemu.hypervisor.sleep import host_interrupt, host_interrupt_seen, sleep_on_spin
+from pleemu.hypervisor.steal_time import record_steal_time
 from pleemu.hypervisor.strict_boost import forget_ipis
 from pleemu.hypervisor.window import grow_ple_window
 from pleemu.jit import compiled
@@ -56,6 +60,7 @@ from pleemu.observe.events import (
     STATE_PREEMPTED,
     STATE_RUNNING,
     STATE_SLEEPING,
+    VMCALL,
 )
 from pleemu.observe.journal import record
 from pleemu.observe.statistics import count_exit, count_pause_exit, finish_run, time_exit
@@ -106,6 +111,8 @@ def host_step(m, p):
         enter(m, p, now)
     elif phase == SWITCHING:
         resume(m, p, now)
+    elif phase == YIELDING:
+        yield_for_hypercall(m, p, now)
     elif phase == RESCHEDULING:
         nohz_idle_balance(m, p, now)
         schedule(m, p, STATE_RUNNING, now)
@@ -150,6 +157,10 @@ def handle_exit(m, p, now):
         cpuid(m, v)
         skip_emulated_instruction(m, v)
         go(m, p, ENTERING, now + cost.msr_write)  # proposed: its handler takes as long as WRMSR's
+    elif reason == VMCALL:
+        extra = kvm_emulate_hypercall(m, p, v, now)
+        skip_emulated_instruction(m, v)
+        go(m, p, YIELDING if m.pv[v].yield_target >= 0 else ENTERING, now + cost.hypercall + extra)
     elif reason == APIC_WRITE:  # the instruction is done, the IPI is not
         go(m, p, ENTERING, now + cost.msr_write + apic_send_ipi(m, p, v, cpu.pc - 1, now))
     elif reason == MSR_READ or reason == CR_ACCESS:
@@ -191,6 +202,17 @@ def spin(m, p, now):
 
 
 @compiled
+def yield_for_hypercall(m, p, now):
+    """kvm_sched_yield at the end of a hypercall."""
+    v = m.pcpu[p].vcpu
+    if kvm_sched_yield(m, p, v, now):
+        m.vcpu[v].resume = RESUME_ENTER
+        schedule(m, p, STATE_RUNNING, now)
+    else:
+        go(m, p, ENTERING, now)
+
+
+@compiled
 def enter(m, p, now):
     """cond_resched(), then kvm_entry."""
     pcpu = m.pcpu[p]
@@ -202,6 +224,11 @@ def enter(m, p, now):
         vcpu.resume = RESUME_ENTER
         schedule(m, p, STATE_PREEMPTED, now)
         return
+    if m.pv[v].steal_update == 1:
+        when = record_steal_time(m, p, v, now)
+        if when > now:
+            pcpu.cycle = when
+            return
     if pcpu.interrupt_at <= now:
         host_interrupt_seen(m, p)  # a kick or reschedule that the host code has already seen to
     sync_at_entry(m, v)

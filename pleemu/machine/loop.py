@@ -29,10 +29,12 @@ from pleemu.hardware.why import (
     PAUSE_EXIT,
     PROBED,
     RDMSR_EXIT,
+    VMCALL_EXIT,
     WRMSR_EXIT,
 )
 from pleemu.hypervisor.halt_poll import poll_sees
 from pleemu.hypervisor.ipi_virtualisation import virtualise_ipi
+from pleemu.hypervisor.run_delay import begin_run_delay
 from pleemu.jit import compiled, entry_point, inlined
 from pleemu.machine.host import begin_exit, end_thread, host_step, leave_open_intervals
 from pleemu.machine.switch import wake_from_idle
@@ -48,6 +50,7 @@ from pleemu.observe.events import (
     MSR_WRITE,
     PAUSE_INSTRUCTION,
     PROBE,
+    VMCALL,
 )
 from pleemu.observe.journal import record
 from pleemu.scheduler.core import wake_up_new_task
@@ -108,6 +111,7 @@ def start_thread(m):
     task = m.births[run.started].task
     p = select_idlest_rq(m, task)
     wake_up_new_task(m, p, task, cycles_to_ns(m.clock[0], now))
+    begin_run_delay(m, task, now)
     if m.rq[p].need_resched == 1:
         send_host_interrupt(m, p, now + m.cost[0].ipi)
     poll_sees(m, p, now + m.cost[0].ipi)
@@ -179,6 +183,8 @@ def guest_step(m, p, ordered_until, others):
         begin_exit(m, p, MSR_WRITE, now)
     elif why == CPUID_EXIT:
         begin_exit(m, p, CPUID, now)
+    elif why == VMCALL_EXIT:
+        begin_exit(m, p, VMCALL, now)
     elif why == RDMSR_EXIT:
         begin_exit(m, p, MSR_READ, now)
     elif why == CR8_EXIT:

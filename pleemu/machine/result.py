@@ -76,6 +76,21 @@ class MigrationStatistics:
 
 
 @frozen(kw_only=True)
+class PvStatistics:
+    """What one VM did with KVM's paravirtual interface; directed yields here are those of hypercalls alone."""
+
+    vm: str
+    hypercalls: int
+    kicks: int  # KICK_CPU, by vCPU kicked
+    ipis: int  # SEND_IPI, by vCPU that it went to
+    directed_yield_attempted: int  # as v5.14 counts them: KICK_CPU and SCHED_YIELD
+    directed_yield_successful: int  # yield_to returned 1
+    steal_updates: int  # of steal time, each before a VM entry
+    steal_ns: int  # what the guest has been told
+    tlb_flushes: int  # that other vCPUs had asked for while one was switched out
+
+
+@frozen(kw_only=True)
 class VmResult:
     """One VM's part of the host and what it did with it."""
 
@@ -132,6 +147,7 @@ class Run:
     idle_share: float = 0.0  # of all pCPU time of the run, 0..1
     timeline: Timeline = field(repr=False)
     migrations: tuple[MigrationStatistics, ...] = ()
+    paravirtual: tuple[PvStatistics, ...] = ()  # VMs that use it
     preemptions: int | None = None  # points of the chaos scheduler that had an effect; None: another scheduler
     schedule: str | None = field(default=None, repr=False)  # their token; None, too, if they are too many for one
 

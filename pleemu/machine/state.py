@@ -76,6 +76,7 @@ class Machine(NamedTuple):
     lb_env: np.recarray  # [1]
     # hypervisor
     vcpu: np.recarray  # [v]
+    pv: np.recarray  # [v]
     vm: np.recarray  # [j]
     kvm: np.recarray  # [1]
     cost: np.recarray  # [1]

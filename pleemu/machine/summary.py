@@ -13,6 +13,7 @@ from pleemu.machine.result import (
     ExitStatistics,
     MigrationStatistics,
     PleStatistics,
+    PvStatistics,
     Run,
     ThreadResult,
     Timeline,
@@ -56,6 +57,7 @@ def summarise(
         threads=_threads(machine, scenario),
         idle_share=int(np.sum(machine.pcpu.idle_cycles)) / _total(machine, scenario),
         timeline=_timeline(machine, scenario),
+        paravirtual=_paravirtual(machine, scenario),
         migrations=_migrations(machine, scenario),
         preemptions=preemptions,
         schedule=schedule,
@@ -157,6 +159,27 @@ def _migrations(machine: Machine, scenario: Scenario) -> tuple[MigrationStatisti
         for cause, count in zip(MIGRATIONS, counts, strict=True)
         if count
     )
+
+
+def _paravirtual(machine: Machine, scenario: Scenario) -> tuple[PvStatistics, ...]:
+    rows = []
+    for number, vm in enumerate(scenario.vm):
+        first = int(machine.vm[number].first_vcpu)
+        pv: Any = machine.pv[first : first + vm.vcpus]
+        row = PvStatistics(
+            vm=vm.name,
+            hypercalls=int(np.sum(pv.hypercalls)),
+            kicks=int(np.sum(pv.kicks)),
+            ipis=int(np.sum(pv.ipis)),
+            directed_yield_attempted=int(np.sum(pv.directed_yield_attempted)),
+            directed_yield_successful=int(np.sum(pv.directed_yield_successful)),
+            steal_updates=int(np.sum(pv.steal_updates)),
+            steal_ns=int(np.sum(pv.last_steal)),
+            tlb_flushes=int(np.sum(pv.tlb_flushes)),
+        )
+        if row.hypercalls or row.steal_updates:
+            rows.append(row)
+    return tuple(rows)
 
 
 def _vms(machine: Machine, layout: Layout, scenario: Scenario) -> tuple[VmResult, ...]:

@@ -44,7 +44,7 @@ def schedule(m, p, state, now):
         return
     record(m, now, SCHED_SWITCH, p, prev, prev, chosen, state)
     if is_vcpu(m, prev):
-        kvm_sched_out(m, prev, state == STATE_RUNNING or state == STATE_PREEMPTED)
+        kvm_sched_out(m, p, prev, state == STATE_RUNNING or state == STATE_PREEMPTED, now)
     account(m, p, now)
     pcpu.vcpu = chosen
     if pushed >= 0:
@@ -104,7 +104,7 @@ def go_on(m, p, v, where, now):
         end_spin(m, v)
         if m.kvm[0].skip_pause == 1:
             skip_emulated_instruction(m, v)
-    # A wake-up ends kvm_vcpu_block only if the vCPU can take the interrupt: `halt` looks again.
+    # A wake-up ends kvm_vcpu_block only if it is for a kick or an interrupt that the vCPU can take: `halt` looks.
     phase = HALTING if where == RESUME_HALT else ENTERING
     m.vcpu[v].resume = RESUME_ENTER
     go(m, p, phase, now)

@@ -7,10 +7,13 @@
     SCHED_SWITCH    previous vCPU       next vCPU        state of the previous: R, R+, S or X
     SCHED_WAKEUP    woken vCPU          target pCPU      0
     APIC_IPI        destination field   vector           low half of the ICR (sent by `vcpu`)
-    YIELD_TO        target vCPU         result (1,0,-3)  0
+    YIELD_TO        target vCPU         result (1,0,-3)  hypercall that asked for it, 0: kvm_vcpu_on_spin
     PROBE           probe number        operand          RIP
     SCHED_MIGRATE   moved vCPU          from pCPU        to pCPU | cause << CAUSE_SHIFT (`records.MIGRATIONS`)
     HALT_POLL       old halt_poll_ns    new              0
+    HYPERCALL       number              a0 (RBX)         a1 (RCX)
+    HYPERCALL_MORE  a2 (RDX)            a3 (RSI)         0; at once behind its HYPERCALL
+    PV_TLB_FLUSH    1: asked for        0                0
 
 vCPUs are numbered through all VMs, and threads of the host behind them; -1 is the idle task.
 Where a vCPU's thread is switched or woken, one of the host may be. `cycle` is in core cycles.
@@ -29,7 +32,10 @@ import numpy as np
     PROBE,
     SCHED_MIGRATE,
     HALT_POLL,
-) = range(10)
+    HYPERCALL,
+    HYPERCALL_MORE,
+    PV_TLB_FLUSH,
+) = range(13)
 
 PCPU_MASK = 0xFFFF  # of SCHED_MIGRATE's c
 CAUSE_SHIFT = 16
@@ -40,12 +46,13 @@ STATE_NAMES = ("R", "R+", "S", "X")
 
 # Exit reasons by KVM's names and numbers on VMX (SDM 3 appendix C; v5.6 arch/x86/include/uapi/asm/vmx.h).
 EXTERNAL_INTERRUPT, INTERRUPT_WINDOW, CPUID, HLT, CR_ACCESS, MSR_READ, MSR_WRITE = 1, 7, 10, 12, 28, 31, 32
-PAUSE_INSTRUCTION, APIC_WRITE = 40, 56
+VMCALL, PAUSE_INSTRUCTION, APIC_WRITE = 18, 40, 56
 EXIT_REASONS = {
     EXTERNAL_INTERRUPT: "EXTERNAL_INTERRUPT",
     INTERRUPT_WINDOW: "INTERRUPT_WINDOW",
     CPUID: "CPUID",
     HLT: "HLT",
+    VMCALL: "VMCALL",
     CR_ACCESS: "CR_ACCESS",
     MSR_READ: "MSR_READ",
     MSR_WRITE: "MSR_WRITE",
@@ -60,6 +67,7 @@ SVM_EXIT_REASONS = EXIT_REASONS | {
     INTERRUPT_WINDOW: "vintr",
     CPUID: "cpuid",
     HLT: "hlt",
+    VMCALL: "vmmcall",
     MSR_READ: "msr",
     MSR_WRITE: "msr",
     PAUSE_INSTRUCTION: "pause",

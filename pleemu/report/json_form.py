@@ -33,6 +33,8 @@ RUN_KEYS = {
     "boosts": "directed yields per VM and state of the target: attempts, accepted, honoured; ran: targets that "
     "ran at last, waited_ns, most_ns: after the first accepted yield that named them",
     "migrations": "threads taken to another pCPU, per VM and cause: count",
+    "paravirtual": "per VM that uses it: hypercalls, kicks, ipis, directed_yield_attempted and _successful (of "
+    "hypercalls), steal_updates, steal_ns, tlb_flushes",
     "vms": "per VM: name, vcpus, cpu_share, guest_share (of all pCPU time, 0..1), operations, image, compilers; "
     "halts, polls: halts that began with a poll, polled: polls that an interrupt ended",
     "threads": "per table [[thread]], threads of the host: name, count, cpu_share, bursts finished",
@@ -62,6 +64,7 @@ def run_to_dict(run: Run) -> dict[str, Any]:
         "ple": attrs.asdict(run.ple),
         "boosts": [attrs.asdict(row) for row in run.boosts],
         "migrations": [attrs.asdict(row) for row in run.migrations],
+        "paravirtual": [attrs.asdict(row) for row in run.paravirtual],
         "vms": [attrs.asdict(vm) for vm in run.vms],
         "threads": [attrs.asdict(thread) for thread in run.threads],
     }

@@ -41,6 +41,8 @@ def _sections(run: Run, hint: str) -> Iterator[RenderableType]:
         yield migration_table(run)
     if any(vm.halts for vm in run.vms):
         yield halt_table(run)
+    if run.paravirtual:
+        yield paravirtual_table(run)
     yield vm_table(run)
     if run.threads:
         yield thread_table(run)
@@ -223,6 +225,36 @@ def migration_table(run: Run) -> Grid:
     for vm in run.vms:
         if any((vm.name, cause) in counts for cause in MIGRATIONS):
             grid.add(vm.name, *(units.count(counts.get((vm.name, cause), 0)) for cause in MIGRATIONS))
+    return grid
+
+
+def paravirtual_table(run: Run) -> Grid:
+    """Return what the VMs did with KVM's paravirtual interface."""
+    grid = Grid(
+        "Paravirtual interface",
+        (
+            Column("VM", left=True, shrinks=True),
+            Column("hypercalls"),
+            Column("kicks"),
+            Column("PV IPIs", minor=3),
+            Column("yields tried", minor=1),
+            Column("yields taken"),
+            Column("steal time", minor=2),
+            Column("TLB flushes", minor=4),
+        ),
+        note="Yields are directed yields by hypercall; taken: yield_to returned 1. Steal time: as the guest was told.",
+    )
+    for one in run.paravirtual:
+        grid.add(
+            one.vm,
+            units.count(one.hypercalls),
+            units.count(one.kicks),
+            units.count(one.ipis),
+            units.count(one.directed_yield_attempted),
+            units.count(one.directed_yield_successful),
+            units.time(one.steal_ns) if one.steal_updates else "-",
+            units.count(one.tlb_flushes),
+        )
     return grid
 
 

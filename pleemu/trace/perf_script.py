@@ -6,6 +6,8 @@ What a real trace has and this one makes up: pids (2677 + 100 for each earlier V
 number; the step is a larger multiple of 100 if a VM has more than 100 vCPUs), those of the host's own
 threads (1001, 1002, ...), and `info` 0.
 
+A hypercall is two events and one line.
+
 v5.6 has no tracepoint for a directed yield on x86, so YIELD_TO leaves no line: it shows, as on a
 real host, in the sched_switch that follows a PAUSE exit. A probe of the guest is printed as perf
 prints an SDT event: `sdt_pleemu:lock_wait: (ffffffff81000010) arg1=8`.
@@ -63,7 +65,8 @@ class PerfScript:
         self._priorities.append(_PRIORITY)  # of swapper
         self._threads = [f"{comm} {pid}" for comm, pid in zip(self._comms, self._pids, strict=True)]
         self._threads.append("swapper 0")  # vCPU -1
-        self._payloads: dict[int, Callable[[int, int, _Event], str]] = {
+        self._hypercall_arguments: _Event = (0, 0, 0)
+        self._payloads: dict[int, Callable[[int, int, _Event], str | None]] = {
             events.KVM_EXIT: self._kvm_exit,
             events.KVM_ENTRY: self._kvm_entry,
             events.PLE_WINDOW: self._ple_window,
@@ -73,6 +76,9 @@ class PerfScript:
             events.APIC_IPI: self._apic_ipi,
             events.PROBE: self._probe,
             events.HALT_POLL: self._halt_poll,
+            events.HYPERCALL: self._hypercall_begun,
+            events.HYPERCALL_MORE: self._hypercall,
+            events.PV_TLB_FLUSH: self._pv_tlb_flush,
         }
 
     def __call__(self, chunk: NDArray[Any]) -> None:
@@ -81,11 +87,12 @@ class PerfScript:
         columns = [times_us.tolist(), *(chunk[name].tolist() for name in ("kind", "pcpu", "vcpu", "a", "b", "c"))]
         lines = []
         for time_us, kind, pcpu, vcpu, a, b, c in zip(*columns, strict=True):
-            payload = self._payloads.get(kind)
+            payload_of = self._payloads.get(kind)
+            payload = payload_of(pcpu, vcpu, (a, b, c)) if payload_of else None
             if payload is not None:
                 seconds, us = divmod(time_us, 1_000_000)
                 where = f"{self._threads[vcpu]} [{pcpu:03d}] {seconds}.{us:06d}"
-                lines.append(f"{where}: {payload(pcpu, vcpu, (a, b, c))}\n")
+                lines.append(f"{where}: {payload}\n")
         with _explained(Path(self._file.name)):
             self._file.write("".join(lines))
 
@@ -134,6 +141,18 @@ class PerfScript:
         destination, vector, icr = event
         how = "|".join(names[icr >> shift & len(names) - 1] for shift, names in _ICR_FIELDS)
         return f"kvm:kvm_apic_ipi: dst {destination & 0xFFFFFFFF:x} vec {vector} ({how})"
+
+    def _hypercall_begun(self, _: int, __: int, event: _Event) -> None:
+        self._hypercall_arguments = event
+
+    def _hypercall(self, _: int, __: int, event: _Event) -> str:
+        nr, a0, a1 = (one & _U64 for one in self._hypercall_arguments)
+        a2, a3 = (one & _U64 for one in event[:2])
+        return f"kvm:kvm_hypercall: nr {nr:#x} a0 {a0:#x} a1 {a1:#x} a2 {a2:#x} a3 {a3:#x}"
+
+    def _pv_tlb_flush(self, _: int, vcpu: int, event: _Event) -> str:
+        needed = "true" if event[0] else "false"
+        return f"kvm:kvm_pv_tlb_flush: vcpu {self._number_in_vm[vcpu]} need_flush_tlb {needed}"
 
     def _probe(self, _: int, __: int, event: _Event) -> str:
         probe, operand, rip = event

@@ -33,6 +33,7 @@ class Vcpu:
     blocking: bool = False
     interrupt_pending: bool = False  # accepted by its APIC, not yet taken
     posted: bool = False  # in PIR
+    pv_unhalted: bool = False  # kicked
     interrupts_on: bool = True  # RFLAGS.IF
     in_guest: bool = False  # PF_VCPU
     in_spin_loop: bool = False
@@ -168,6 +169,8 @@ class Kvm:
         if not self.since("in-kernel-2017"):
             return False
         runnable = vcpu.posted or vcpu.interrupt_pending
+        if vcpu.pv_unhalted:
+            return True
         return runnable if self.since("vanilla") else runnable and vcpu.interrupts_on
 
     def _wrong_mode(self, me: Vcpu, vcpu: Vcpu, strict: str, relaxed: bool) -> bool:
