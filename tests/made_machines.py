@@ -25,7 +25,7 @@ from pleemu.machine.result import Run
 from pleemu.machine.run import simulate
 from pleemu.observe.events import EVENT
 from pleemu.overrides import Overrides
-from pleemu.policy import ALL
+from pleemu.policy import ALL, DEBOOSTERS
 from pleemu.processor import AMD, INTEL, PROCESSORS
 from pleemu.scenario import Program, Scenario
 
@@ -194,8 +194,9 @@ def commands(
     khz = draw(st.sampled_from((50_000, 100_000, 200_000, 2_100_000)))
     scheduler = draw(st.sampled_from(sorted(SCHEDULERS)))
     policy = draw(st.sampled_from(policies))
-    if SCHEDULERS[scheduler].model == EEVDF:
-        policy = policy.replace("debooster", "debooster-2025-v2")
+    model = SCHEDULERS[scheduler].model
+    fitting = "debooster-2025-v2" if model == EEVDF else "debooster"
+    policy = "+".join(fitting if DEBOOSTERS.get(part, model) != model else part for part in policy.split("+"))
     changes = {
         "policy": policy,
         "seed": draw(st.integers(0, 2**32)),

@@ -19,6 +19,7 @@ from pleemu.observe.events import (
     APIC_IPI,
     CAUSE_SHIFT,
     HALT_POLL,
+    HYPERCALL,
     KVM_ENTRY,
     KVM_EXIT,
     PAUSE_INSTRUCTION,
@@ -194,6 +195,8 @@ def check_counts(observed: Observed) -> None:
     assert sum(row.accepted for row in run.boosts) == yields[1]
     assert all(row.honoured <= row.accepted for row in run.boosts)
     owners = vm_of(run)
+    called = Counter(run.vms[owners[vcpu]].name for _, kind, _, vcpu, _, _, _ in rows(observed) if kind == HYPERCALL)
+    assert Counter({row.vm: row.hypercalls for row in run.paravirtual}) == called
     moved = Counter(
         (owners[a] if a < len(owners) else "host", c >> CAUSE_SHIFT)
         for _, kind, _, _, a, _, c in rows(observed)
