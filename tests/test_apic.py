@@ -12,11 +12,11 @@ from reference.apic import ALLOWED, READABLE, Apic, is_sendable, named, receiver
 from pleemu.hardware import interrupts, msr
 from pleemu.hardware.apic import is_destination
 from pleemu.hardware.isa import RAX, RCX, RDX
-from pleemu.hardware.records import CLOCK, CPU, FAULT, FAULT_DELIVERY, FAULT_DESTINATION, GUEST, NEVER, PCPU
+from pleemu.hardware.records import CLOCK, CPU, FAULT, FAULT_DELIVERY, FAULT_DESTINATION, GUEST, NEVER, PCPU, SPACE
 from pleemu.hardware.why import FAULTED, STOPPED, WINDOW
 from pleemu.hypervisor import icr as icr_module
 from pleemu.hypervisor import ipi_virtualisation
-from pleemu.hypervisor.records import COST, KVM, VCPU, VM
+from pleemu.hypervisor.records import COST, KVM, PV, VCPU, VM
 from pleemu.jit import callable_alone
 from pleemu.observe.events import EVENT
 from pleemu.observe.records import JOURNAL, MIGRATIONS
@@ -33,7 +33,8 @@ virtualise_alone = callable_alone(ipi_virtualisation.virtualise_ipi)
 
 Pieces = namedtuple(
     "Pieces",
-    "pcpu cpu clock fault task rq tunables allowed placement balance sd vcpu vm kvm cost journal event migrations",
+    "pcpu cpu space index_of clock fault task rq tunables allowed placement balance sd vcpu pv vm kvm cost journal "
+    "event migrations",
 )
 MASK = 2**64 - 1
 IPI, EACH, POSTED = 700, 50, 900
@@ -49,6 +50,8 @@ def machine(vcpus, *, first=0):
     m = Pieces(
         pcpu=records(count, PCPU),
         cpu=records(count, CPU),
+        space=records(1, SPACE),
+        index_of=np.zeros(1, np.int64),
         clock=records(1, CLOCK),
         fault=records(1, FAULT),
         task=records(count, TASK),
@@ -59,6 +62,7 @@ def machine(vcpus, *, first=0):
         balance=records(count, BALANCE),
         sd=np.zeros((count, 0), SCHED_DOMAIN).view(np.recarray),
         vcpu=records(count, VCPU),
+        pv=records(count, PV),
         vm=records(2, VM),
         kvm=records(1, KVM),
         cost=records(1, COST),

@@ -90,7 +90,7 @@ def test_search_of_a_big_vm_takes_time():
 def test_big_vms_work(vcpus, named):
     """64, 96 and 200 vCPUs in one VM on 16 pCPUs: exits, yields to its own vCPUs of any number, and progress."""
     changes = {"policy": named, "vms": 1, "vcpus": vcpus, "pcpus": 16, "duration": "18ms"}
-    observed = observe(Command("ticket_lock", changes, {"vm.memory_kib": "16384", "vm.pinning": "round-robin"}))
+    observed = observe(Command("ticket_lock", changes, {"vm.memory_kib": "16384", "vm.pinning": "vcpu-to-pcpu"}))
     yields = observed.of_kind(YIELD_TO)
     assert observed.run.ple.exits > 1000
     assert np.all(yields["a"] != yields["vcpu"])
