@@ -103,6 +103,8 @@ def _policy_of(name: str, parts: set[str]) -> Policy:
         search = made.search
     except ScenarioError as error:
         raise ScenarioError(f"policy {name!r}: {error}") from None
+    if search.forced and made.debooster:
+        raise ScenarioError(f"policy {name!r}: {made.generation} is obeyed, so {made.debooster} has nothing to do")
     if search.sleeps and made.debooster:
         raise ScenarioError(f"policy {name!r}: {made.debooster} needs a yielder, but in {made.generation} nobody yields")
     return made

@@ -157,6 +157,8 @@ def execute(m, p, v, now, ordered_until, free_until):
                     now = when
                     break
                 loaded = load(memory, 0, byte, size)
+                if (byte >> 3) + 1 == cpu.watched:
+                    cpu.place = now + 1
             elif i.reads == 1:
                 loaded, when = fetch(m, p, byte, i.access_size, now)
                 if when > now:

@@ -101,6 +101,9 @@ CPU = np.dtype(
         ("popped", "i8"),        # what the last pop read
         ("probe_value", "i8"),   # operand of the probe at pc
         ("instructions", "i8"),
+        # ground truth of a lock that serves in order (observe/waits.py)
+        ("watched", "i8"),       # 1 + number of the 64-bit word of the lock that it waits for, 0 none
+        ("place", "i8"),         # 1 + cycle of its latest LOCKed operation on that word, 0 none yet
         # local APIC, one bit a vector
         ("irr", "i8", (4,)),
         ("isr", "i8", (4,)),

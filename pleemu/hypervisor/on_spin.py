@@ -64,7 +64,10 @@ def search(m, p, me, now):
             for i in range(first, end):
                 candidate = vm.first_vcpu + i
                 count += 1
-                if rule_that_refuses(m, me, candidate, round_, now) != NO_RULE:
+                rule = rule_that_refuses(m, me, candidate, round_, now)
+                m.vcpu[candidate].visit[round_] = count
+                m.vcpu[candidate].refused[round_] = rule
+                if rule != NO_RULE:
                     continue
                 answer = kvm_vcpu_yield_to(m, p, me, candidate, now)
                 accepted = answer > 0
@@ -117,6 +120,10 @@ def kvm_vcpu_yield_to(m, p, me, candidate, now):
         return 0
     result = yield_to(m, p, candidate, cycles_to_ns(m.clock[0], now))
     record(m, now, YIELD_TO, p, me, candidate, result, 0)
+    m.vcpu[me].asked = candidate
+    m.vcpu[candidate].answer = result
+    if result > 0 and m.kvm[0].forced == 1:
+        m.rq[task.cpu].forced = candidate + 1
     boosted = BOOST_WOKEN
     if m.vcpu[candidate].preempted == 1:
         boosted = BOOST_KERNEL if m.vcpu[candidate].preempted_in_kernel == 1 else BOOST_USER

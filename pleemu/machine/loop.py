@@ -48,6 +48,7 @@ from pleemu.observe.events import (
     PROBE,
 )
 from pleemu.observe.journal import record
+from pleemu.observe.waits import follow_probe
 from pleemu.scheduler.core import wake_up_new_task
 
 # Why `run_machine` returned.
@@ -69,7 +70,7 @@ def advance(m):
     """Take step after step; return why it stopped."""
     run = m.run[0]
     while True:
-        if m.journal[0].recorded > run.room:
+        if m.journal[0].recorded > run.room or m.journal[0].told > run.tale_room:
             return BUFFER_FULL
         p, limit, limit_p = earliest_two(m)
         now = next_of(m, p)
@@ -193,6 +194,7 @@ def pass_probe(m, p, v, now):
     cpu = m.cpu[v]
     i = m.code[cpu.pc]
     record(m, now, PROBE, p, v, i.probe, cpu.probe_value, i.address)
+    follow_probe(m, v, i, cpu.probe_value, now)
     if i.probe == PROBE_OPERATION_DONE:
         m.vm[m.vcpu[v].vm].operations += 1
     step_over(m, p, v, now)

@@ -11,6 +11,7 @@ from pleemu.hypervisor.notifiers import kvm_sched_in, kvm_sched_out
 from pleemu.hypervisor.on_spin import end_spin
 from pleemu.hypervisor.records import RESUME_ENTER, RESUME_HALT, RESUME_SPIN
 from pleemu.jit import compiled
+from pleemu.machine.decisions import note_pick, note_run
 from pleemu.observe.events import SCHED_SWITCH, STATE_PREEMPTED, STATE_RUNNING
 from pleemu.observe.journal import record
 from pleemu.observe.statistics import add_running
@@ -23,6 +24,8 @@ def schedule(m, p, state, now):
     pcpu = m.pcpu[p]
     prev = pcpu.vcpu
     chosen = pick_next_task(m, p, cycles_to_ns(m.clock[0], now))
+    if m.journal[0].telling == 1:
+        note_pick(m, p, chosen, now)
     if pcpu.hint_vcpu >= 0:
         if pcpu.hint_vcpu == chosen:
             m.boost[m.vcpu[chosen].vm, pcpu.hint_class].honoured += 1
@@ -43,6 +46,7 @@ def schedule(m, p, state, now):
     if chosen < 0:
         sleep_idle(m, p, now)
     else:
+        note_run(m, p, chosen, now)
         go(m, p, SWITCHING, now + m.cost[0].context_switch)
 
 

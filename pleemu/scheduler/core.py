@@ -81,7 +81,9 @@ def pick_next_task(m, q, now):
     if prev >= 0 and m.task[prev].on_rq == 1:
         cfs.update_curr(m, q, now)
         curr = prev
-    chosen = cfs.pick_next_entity(m, q, curr)
+    chosen = forced_next(m, q)
+    if chosen < 0:
+        chosen = cfs.pick_next_entity(m, q, curr)
     if chosen != prev:
         if prev >= 0:
             cfs.put_prev_entity(m, q, prev, now)
@@ -89,6 +91,17 @@ def pick_next_task(m, q, now):
     # If the running task is picked again nothing is set anew: its slice goes on.
     rq.need_resched = 0
     return chosen
+
+
+@compiled
+def forced_next(m, q):
+    """Whom the policy `ideal` has named, once, whatever the scheduler thinks of it; -1 nobody. No kernel does this."""
+    task = m.rq[q].forced - 1
+    m.rq[q].forced = 0
+    if task < 0 or m.task[task].on_rq == 0 or m.task[task].cpu != q or m.task[task].state != TASK_RUNNING:
+        return -1
+    cfs.clear_buddies(m, q, task)
+    return task
 
 
 @compiled

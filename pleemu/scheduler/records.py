@@ -39,6 +39,7 @@ RQ = np.dtype(
         ("last", "i8"),
         ("skip", "i8"),
         ("need_resched", "i8"),  # of the current (or idle) task
+        ("forced", "i8"),        # policy `ideal`: 1 + the task to be picked next, 0 none
     ],
     align=True,
 )
