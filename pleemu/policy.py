@@ -106,7 +106,9 @@ def _policy_of(name: str, parts: set[str]) -> Policy:
     if search.forced and made.debooster:
         raise ScenarioError(f"policy {name!r}: {made.generation} is obeyed, so {made.debooster} has nothing to do")
     if search.sleeps and made.debooster:
-        raise ScenarioError(f"policy {name!r}: {made.debooster} needs a yielder, but in {made.generation} nobody yields")
+        raise ScenarioError(
+            f"policy {name!r}: {made.debooster} needs a yielder, but in {made.generation} nobody yields"
+        )
     return made
 
 

@@ -112,7 +112,9 @@ def _operand(note: Note) -> Record:
     if len(arguments) == 2:
         order = _argument(arguments[1], note.values)
         if order["src_kind"] != isa.IMMEDIATE or order["immediate"] not in (0, 1):
-            raise ValueError(f"its second argument says whether the lock serves in order: 8@$0 or 8@$1, not {arguments[1]}")
+            raise ValueError(
+                f"its second argument says whether the lock serves in order: 8@$0 or 8@$1, not {arguments[1]}"
+            )
         fields["in_order"] = order["immediate"]
     return fields
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attrs import field, frozen
 
+from pleemu.machine.judgement import Decisions
 from pleemu.scenario import Scenario
 
 
@@ -34,6 +35,7 @@ class ContinuousRun:
     guest_ns: float  # mean kvm_entry to kvm_exit
     first_window: int  # in force at the first and at the last exit of the run: PLE_Window in TSC ticks,
     last_window: int  # on AMD PauseFilterCount in PAUSEs
+    first_exit: int = 0  # number of its first exit, as `pleemu explain` takes it
 
 
 @frozen(kw_only=True)
@@ -106,6 +108,8 @@ class Run:
     boosts: tuple[BoostStatistics, ...]
     vms: tuple[VmResult, ...]
     timeline: Timeline = field(repr=False)
+    decisions: Decisions = field(factory=Decisions)
+    fairness: float = 1.0  # Jain's index of the VMs' CPU shares
 
     def exits_by_reason(self) -> dict[str, int]:
         """Count of exits by KVM's reason name, most frequent first."""

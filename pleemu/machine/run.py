@@ -17,6 +17,7 @@ from pleemu.machine.faults import describe
 from pleemu.machine.loop import BUFFER_FULL, FAULT, PROGRESS, STUCK, run_machine
 from pleemu.machine.result import Run
 from pleemu.machine.state import Machine
+from pleemu.machine.story import Stories
 from pleemu.policy import Policy
 from pleemu.policy import policy as policy_named
 from pleemu.scenario import Program, Scenario
@@ -47,24 +48,28 @@ def simulate(
     events: Callable[[np.ndarray], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
     programs: dict[Program, Image] | None = None,
+    stories: Stories | None = None,
 ) -> Run:
     """Run a scenario to its end.
 
     ``policy`` defaults to the scenario's own. ``events`` receives all events, in order, in
     arrays of `pleemu.observe.events.EVENT`. ``progress`` is called with (done, total) in ns.
-    ``programs`` saves assembling them again where many runs share them. Raises `GuestError`
+    ``programs`` saves assembling them again where many runs share them. ``stories`` receives those of the PAUSE exits
+    that it wants. Raises `GuestError`
     for a guest that cannot be loaded and `GuestFault` for one that its processor stops.
     """
     policy = policy_named(scenario.policy) if policy is None else policy
     programs = load_programs(scenario) if programs is None else programs
     try:
-        machine, layout = build(scenario, policy, programs, recording=events is not None)
+        machine, layout = build(scenario, policy, programs, recording=events is not None, telling=stories is not None)
     except MemoryError:
         raise ScenarioError("vm: the host has too little memory for these VMs; use fewer or smaller ones") from None
     make_ready(run_machine, machine)
     began = time.perf_counter()
-    ended = _drive(machine, layout, scenario, events, progress)
+    ended = _drive(machine, layout, scenario, events, progress, stories)
     wall_seconds = time.perf_counter() - began
+    if stories is not None:
+        stories.finish(machine, layout, scenario)
     return summary.summarise(
         machine,
         layout,
@@ -81,6 +86,7 @@ def _drive(
     scenario: Scenario,
     events: Callable[[np.ndarray], None] | None,
     progress: Callable[[int, int], None] | None,
+    stories: Stories | None,
 ) -> int:
     """Call the loop until it is through; returns why it ended."""
     journal, run = machine.journal[0], machine.run[0]
@@ -93,6 +99,9 @@ def _drive(
             if events is not None and journal.recorded:
                 events(machine.event[: int(journal.recorded)].copy())
                 journal.recorded = 0
+            if stories is not None and journal.told:
+                stories.take(machine.tale[: int(journal.told)].copy())
+                journal.told = 0
             if why == FAULT:
                 raise GuestFault(describe(machine, layout, scenario))
             if why == PROGRESS:

@@ -10,6 +10,7 @@ from rich.text import Text
 from pleemu.machine.result import ExitStatistics, Run
 from pleemu.observe.events import PAUSE_EXIT_NAMES
 from pleemu.report import units
+from pleemu.report.decision_report import verdict_table
 from pleemu.report.grid import Column, Grid
 
 _RUNS_SHOWN = 5
@@ -35,6 +36,8 @@ def _sections(run: Run, hint: str) -> Iterator[RenderableType]:
         yield continuous_table(run)
     if run.boosts:
         yield boost_table(run)
+    if run.ple.exits and run.decisions.vms:
+        yield verdict_table(run)
     yield vm_table(run)
     if run.scenario.look_for:
         yield paragraph("Look for", run.scenario.look_for)
@@ -202,7 +205,8 @@ def vm_table(run: Run) -> Grid:
             Column("per second", minor=3),
             Column("PAUSE exits"),
         ),
-        note="Shares are of all pCPU time. Operations: `operation_done` probes.",
+        note="Shares are of all pCPU time. Operations: `operation_done` probes."
+        + (f" Fairness (Jain's index of the CPU shares): {run.fairness:.3f}." if len(run.vms) > 1 else ""),
     )
     for vm in run.vms:
         pauses = sum(row.count for row in run.exits if row.vm == vm.name and row.reason in PAUSE_EXIT_NAMES)
