@@ -29,7 +29,7 @@
 
 /* pleemu_lock_wait(LOCK)       before the first try: this vCPU wants the lock at address LOCK
  * pleemu_lock_wait_in_order(LOCK)  the same, and the lock serves its waiters in order (ticket, queue): a waiter's
- *                              place is its latest LOCKed instruction on the 8 bytes at LOCK
+ *                              place comes from its latest LOCKed instruction that changed the 8 bytes at LOCK
  * pleemu_lock_acquired(LOCK)   it has it
  * pleemu_lock_released(LOCK)   directly after the store that frees it
  * pleemu_ipi_wait(VCPU)        from here on this vCPU waits until VCPU has acknowledged its request

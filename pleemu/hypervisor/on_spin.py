@@ -10,7 +10,7 @@ vCPUs are numbered through all VMs; the candidates are those of the spinner's ow
 
 from pleemu.hardware.clock import cycles_to_ns
 from pleemu.hardware.interrupts import send_host_interrupt
-from pleemu.hypervisor.records import ESRCH_IS_SUCCESS, ESRCH_UNKNOWN
+from pleemu.hypervisor.records import ESRCH_IS_SUCCESS, ESRCH_UNKNOWN, NOT_ASKED
 from pleemu.hypervisor.rules import NO_RULE, rule_that_refuses
 from pleemu.jit import compiled
 from pleemu.observe.events import YIELD_TO
@@ -67,6 +67,7 @@ def search(m, p, me, now):
                 rule = rule_that_refuses(m, me, candidate, round_, now)
                 m.vcpu[candidate].visit[round_] = count
                 m.vcpu[candidate].refused[round_] = rule
+                m.vcpu[candidate].answer = NOT_ASKED
                 if rule != NO_RULE:
                     continue
                 answer = kvm_vcpu_yield_to(m, p, me, candidate, now)

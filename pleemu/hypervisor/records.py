@@ -8,6 +8,8 @@ RESUME_ENTER, RESUME_SPIN, RESUME_HALT = range(3)
 # What a search makes of -ESRCH: the scheduler has nobody else to run on either queue.
 ESRCH_TRIES, ESRCH_UNKNOWN, ESRCH_IS_SUCCESS = range(3)
 
+NOT_ASKED = -100  # no answer of yield_to
+
 VCPU = np.dtype(
     [
         # preempt notifiers and wake-ups (v5.6 virt/kvm/kvm_main.c)
@@ -45,7 +47,7 @@ VCPU = np.dtype(
         ("useful", "i8"),               # 1: ground truth: boosting it would help the searching vCPU
         ("visit", "i8", (2,)),          # by round: as the how-many-eth it was looked at, 0 not
         ("refused", "i8", (2,)),        # by round: by which rule
-        ("answer", "i8"),               # of yield_to for it
+        ("answer", "i8"),               # of yield_to for it, NOT_ASKED
         # statistics
         ("named_at", "i8"),             # first accepted yield that named it since it last ran, -1 none
         ("named_class", "i8"),          # BOOST_* that it was then

@@ -14,6 +14,7 @@ The verdict on a nomination (the latest yield_to of the search, whatever its ans
     unknown      the probes do not say that ``me`` waits for anything
 """
 
+from pleemu.hypervisor.records import NOT_ASKED
 from pleemu.jit import compiled
 from pleemu.machine.frontier import CAN_ACT, IN_CLOSURE, is_awaited, mark_closure, mark_of
 from pleemu.observe.records import (
@@ -178,7 +179,7 @@ def tell_search(m, me, now):
                 vcpu = m.vcpu[v]
                 if vcpu.visit[round_] == place:
                     tell(m, number, TOLD_LOOK, now, me, v, vcpu.refused[round_], round_)
-                    if vcpu.refused[round_] == 0:
+                    if vcpu.refused[round_] == 0 and vcpu.answer != NOT_ASKED:
                         tell(m, number, TOLD_ASK, now, me, v, vcpu.answer, m.task[v].cpu)
 
 

@@ -57,7 +57,7 @@ def follow(m, me, v, todo):
                 edges += 1
                 todo = add(m, me, vm.first_vcpu + number, False, todo)
     place = m.cpu[v].place
-    if m.lock[lock].in_order == 1 and place > 0:
+    if m.lock[lock].in_order == 1:
         for other in range(vm.first_vcpu, vm.first_vcpu + vm.vcpus):
             if other != v and is_before(m, other, lock, place):
                 edges += 1
@@ -85,13 +85,13 @@ def add(m, me, v, acts, todo):
 
 @compiled
 def is_before(m, v, lock, place):
-    """Does ``v`` wait for the lock, too, in an earlier place?"""
+    """Does ``v`` wait for the lock, too, in an earlier place? Without one, 0, all places are earlier."""
     waiting = m.waiting[v]
     levels = min(waiting.depth, WAIT_DEPTH)
     for level in range(levels):
         if waiting.lock[level] == lock:
             own = m.cpu[v].place if level == waiting.depth - 1 else waiting.place[level]
-            return 0 < own < place
+            return own > 0 and (place == 0 or own < place)
     return False
 
 

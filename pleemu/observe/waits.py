@@ -7,9 +7,9 @@
     ipi_acked S       T has answered: one less for S
     operation_done    whatever it was, the vCPU does not wait for it any more
 
-A vCPU's **place** in a lock that serves in order is the time of its latest LOCKed operation on the lock's word (8
-bytes at its address, aligned) since `lock_wait`: the XADD of a ticket lock, the XCHG of a queue's tail, the LOCK BTS of
-a pending bit. Without a place it has yet to begin to wait.
+A vCPU takes its **place** in a lock that serves in order by its latest LOCKed instruction that changed the
+lock's word (8 bytes at its address, aligned) since `lock_wait`: the XADD of a ticket lock, the XCHG of a queue's tail, the LOCK BTS of
+a pending bit. Until it has one, it is behind all who have.
 
 Nobody reads this but the policies that nominate by ground truth, and the reports. What is not known is left
 out, never guessed: a reader and a writer look alike, and of a lock that no probe names nothing is known.
@@ -81,7 +81,7 @@ def begin_wait(m, v, address, in_order, now):
 
 @compiled
 def watch(m, v, place):
-    """From here on LOCKed operations on the innermost lock's word give the vCPU a place in it."""
+    """From here on LOCKed changes of the innermost lock's word give the vCPU a place in it."""
     waiting, cpu = m.waiting[v], m.cpu[v]
     cpu.watched = 0
     cpu.place = place

@@ -45,7 +45,7 @@ def story_text(story: Story) -> RenderableType:
     text.append(f"{story.at_ns / 1e6:.3f} ms: ")
     if story.verdict:
         text.append(story.verdict, _COLOURS[story.verdict])
-    return Group(text, *(Padding(Text(sentence), (0, 0, 0, 2)) for sentence in sentences(story)))
+    return Group(text, *(Padding(Text(sentence), (0, 0, 0, 2), expand=False) for sentence in sentences(story)))
 
 
 def sentences(story: Story) -> Iterator[str]:
@@ -102,16 +102,16 @@ def _search(story: Story) -> Iterator[str]:
     looks = []
     for (round_, rule, answer), same in groupby(story.looked_at, lambda look: (look.round, look.rule, look.answer)):
         names = ", ".join(look.vcpu for look in same) + (" (second round)" if round_ else "")
-        looks.append(f"{names}: {RULES.get(rule, rule)}" if rule else f"{names}: asked for, yield_to {_answer(answer)}")
+        looks.append(f"{names}: {RULES.get(rule, rule) if rule else _answer(answer)}")
     yield f"KVM looked at {'; '.join(looks)}."
 
 
 def _answer(answer: int | None) -> str:
     if answer is None:
-        return "not called"
+        return "has no thread any more"
     if answer < 0:
-        return "-ESRCH, nobody else to run on both pCPUs"
-    return "accepted" if answer else "0, it sleeps or runs already"
+        return "asked for, yield_to -ESRCH, nobody else to run on both pCPUs"
+    return "asked for, yield_to accepted" if answer else "asked for, yield_to 0, it sleeps or runs already"
 
 
 def _scheduler(story: Story) -> Iterator[str]:
