@@ -53,7 +53,7 @@ def story(name, exit_, chosen="vanilla"):
 @settings(max_examples=25)
 @given(commands(policies=ANY))
 def test_telling_changes_nothing_and_agrees_with_the_events(command):
-    """Any machine: the same digest with and without stories; the stories' exits, targets and verdicts are those counted."""
+    """Any machine: the same digest with and without stories; exits, targets and verdicts are those counted."""
     seen, stories = told(command)
     scenario = command.scenario()
     silent = simulate(scenario, programs=programs_of(scenario))
@@ -62,10 +62,8 @@ def test_telling_changes_nothing_and_agrees_with_the_events(command):
     exits = seen.of_kind(KVM_EXIT)
     exits = exits[exits["a"] == PAUSE_INSTRUCTION][: len(ALL_EXITS)]
     judged = [one for one in stories if one.verdict]
-    assert [one.at_ns for one in judged] == [
-        int(cycle) * 1_000_000 // scenario.hardware.core_rate_khz
-        for cycle in exits["cycle"][[k.number - 1 for k in judged]]
-    ]
+    khz, cycles = scenario.hardware.core_rate_khz, exits["cycle"].tolist()
+    assert [one.at_ns for one in judged] == [cycles[one.number - 1] * 1_000_000 // khz for one in judged]
     if len(exits) < len(ALL_EXITS):
         asked = [(look.vcpu, look.answer) for one in judged for look in one.looked_at if look.answer is not None]
         names = [f"{vm.name}/{index}" for vm in scenario.vm for index in range(vm.vcpus)]
@@ -104,7 +102,7 @@ def test_stories_are_consistent(command):
 @settings(max_examples=30)
 @given(commands(policies=BY_TRUTH))
 def test_nominating_by_truth_is_precise_and_complete(command):
-    """Any machine: precision and recall of `ideal-nominee` and `ideal` are 1, and nobody is boosted where nobody is useful."""
+    """Any machine: precision and recall are 1, and nobody is boosted where nobody is useful."""
     total = observe(command).run.decisions.total
     assert total.wasted == total.irrelevant == 0
     assert total.useful == total.useful_possible
@@ -115,8 +113,7 @@ def test_nominating_by_truth_is_precise_and_complete(command):
 @settings(max_examples=30)
 @given(commands(policies=("vanilla", "ideal", "debooster")), st.sampled_from(("ticket_lock", "queued_lock")))
 def test_next_in_line_is_who_takes_the_lock(command, lock):
-    """A lock that serves in order and is free goes to the one who, as told, could act; a held one is released by a holder."""
-    granted = 0
+    """A lock that serves in order and is free goes to whom, as told, could act; a held one is released by a holder."""
     for one in told(attrs.evolve(command, subject=lock))[1]:
         note(str(one))
         if not one.in_order or one.moved is None:
@@ -125,7 +122,6 @@ def test_next_in_line_is_who_takes_the_lock(command, lock):
             assert one.moved == "lock_released"
             assert one.moved_by in [holder.vcpu for holder in one.holders]
         elif one.can_act:
-            granted += 1
             assert one.moved == "lock_acquired"
             assert [one.moved_by] == one.can_act
 
@@ -135,7 +131,7 @@ NAMES = ("case_study", "worst_case", "lost_opportunity", "overboost", "ticket_lo
 
 @pytest.mark.parametrize("name", NAMES)
 def test_ideal_is_never_beaten(name):
-    """No policy needs fewer exits a hand-over than `ideal`, which needs one; and with it somebody useful runs soonest."""
+    """No policy needs fewer exits a hand-over than `ideal`, which needs one; with it somebody useful runs soonest."""
     assert set(NAMES) == set(catalogue.experiments())
     bound = run(name, "ideal", "60ms").decisions.total
     assert bound.exits_per_hand_over == 1
@@ -182,7 +178,7 @@ def test_lost_opportunity_is_kvm_s_refusal():
 
 
 def test_overboost_boosts_whom_nobody_waits_for():
-    """Half of vanilla's nominations are of woken vCPUs that have nothing to do with the lock; the truth never does that."""
+    """Half of vanilla's nominations are of woken vCPUs that have nothing to do with the lock; the truth has none."""
     total = run("overboost", "vanilla").decisions.total
     assert total.irrelevant > 30
     assert total.precision < 0.7
@@ -193,7 +189,7 @@ def test_overboost_boosts_whom_nobody_waits_for():
 
 
 def test_ticket_lock_shows_the_first_semantic_gap():
-    """The scheduler obeys, yet little is useful; by truth alone the guests get a third more done, with 1 % of the exits."""
+    """The scheduler obeys, yet little is useful; by truth the guests get a third more done, with 1 % of the exits."""
     vanilla, truth = run("ticket_lock", "vanilla"), run("ticket_lock", "ideal")
     assert vanilla.decisions.total.precision < 0.3
     assert sum(vm.operations for vm in truth.vms) > 1.3 * sum(vm.operations for vm in vanilla.vms)
@@ -202,7 +198,7 @@ def test_ticket_lock_shows_the_first_semantic_gap():
 
 
 def test_spinning_is_counted_without_exits():
-    """Without pause-loop exiting a spinner burns its time slice: all of that is counted, and no more than its guest time."""
+    """Without pause-loop exiting a spinner burns its time slice: that is counted, and no more than its guest time."""
     found = run("case_study", "no-ple")
     guest_ns = sum(vm.guest_share for vm in found.vms) * found.duration_ns
     total = found.decisions.total

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from attrs import frozen
 
-from pleemu.hypervisor.rules import RULES
 from pleemu.machine.state import Machine
 from pleemu.observe.records import IRRELEVANT, NOBODY, UNKNOWN, USEFUL, VERDICTS, WASTED
 from pleemu.scenario import Scenario
@@ -119,6 +118,8 @@ def jain_index(shares: Iterable[float]) -> float:
 
 def decisions_of(machine: Machine, scenario: Scenario) -> Decisions:
     """Collect the counters of a finished machine."""
+    from pleemu.hypervisor.rules import RULES  # here, because it brings the compiler
+
     rules = [
         Refusals(rule=name, count=int(row["count"]), useful=int(row["useful"]))
         for name, row in zip(RULES, machine.refusals, strict=False)

@@ -8,8 +8,8 @@
     operation_done    whatever it was, the vCPU does not wait for it any more
 
 A vCPU takes its **place** in a lock that serves in order by its latest LOCKed instruction that changed the
-lock's word (8 bytes at its address, aligned) since `lock_wait`: the XADD of a ticket lock, the XCHG of a queue's tail, the LOCK BTS of
-a pending bit. Until it has one, it is behind all who have.
+lock's word (8 bytes at its address, aligned) since `lock_wait`: the XADD of a ticket lock, the XCHG
+of a queue's tail, the LOCK BTS of a pending bit. Until it has one, it is behind all who have.
 
 Nobody reads this but the policies that nominate by ground truth, and the reports. What is not known is left
 out, never guessed: a reader and a writer look alike, and of a lock that no probe names nothing is known.

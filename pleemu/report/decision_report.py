@@ -31,8 +31,8 @@ def verdict_table(run: Run) -> Grid:
         ),
         note="Useful: the nominated vCPU is one that the spinner waits for, can act, and lacks only a pCPU; wasted: it "
         "waits itself; irrelevant: the spinner does not wait for it. Precision: useful of all nominations; recall: of "
-        "the exits at which it was possible. Ran after: mean time from such an exit until somebody useful ran, the "
-        "hand-over; released after: until the lock changed hands or the answer came. Spinning: guest time inside waits.",
+        "the exits at which it was possible. Ran after: mean time from such an exit until somebody useful ran: the "
+        "hand-over; released after: until the lock changed hands or the answer came. Spinning: guest time in waits.",
     )
     for one in run.decisions.vms:
         _add(grid, one.vm, one)

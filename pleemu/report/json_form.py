@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from pleemu.conform.replay import Conformance
 from pleemu.machine.judgement import Decisions, Judgement
 from pleemu.machine.result import Run
-from pleemu.machine.story import Story
+
+if TYPE_CHECKING:
+    from pleemu.machine.story import Story
 
 # The keys of a run's object, as `pleemu run --help` documents them.
 RUN_KEYS = {
