@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 from made_machines import Command, commands, observe, prepare_core, programs_of
+from test_on_spin import ASLEEP, MS, QUEUED, RUNNING, machine, pick_alone
 
+import pleemu
 from pleemu import catalogue
 from pleemu.cli import main
 from pleemu.errors import ScenarioError
@@ -277,6 +279,30 @@ def test_exits_are_told_from_files():
     """Numbers, ranges and words are exits, all else is a file."""
     assert all(is_exit(one) for one in ("1", "#12", "3-7", "first", "longest", *VERDICTS))
     assert not any(is_exit(one) for one in ("lock.S", "./1", "a-b", "1-", "-1", ""))
+
+
+def test_explain_is_a_function_too():
+    """In Python the stories are objects, and a word that is none is a sentence."""
+    prepare_core()
+    run_, stories = pleemu.explain("case_study", 1, "3-4", duration="40ms", policy="ideal")
+    assert [one.number for one in stories] == [1, 3, 4]
+    assert all(one.next_here == one.target for one in stories)
+    assert run_.decisions.total.exits_per_hand_over == 1
+    with pytest.raises(ScenarioError, match="exit 'las': write a number, a range as 3-7, or one of first, longest"):
+        pleemu.explain("case_study", "las", duration="1ms")
+
+
+@pytest.mark.parametrize(
+    ("forced", "picked"), [(0, 0), (1, 0), (2, 1), (3, 2), (4, 0), (5, 0)], ids=lambda one: str(one)
+)
+def test_forced_pick_is_obeyed_once(forced, picked):
+    """A queued task is picked however far ahead it is, once; one that sleeps or is queued elsewhere is not."""
+    threads = [(0, RUNNING, 0), (0, QUEUED, 90 * MS), (0, QUEUED, 50 * MS), (0, ASLEEP, 0), (1, QUEUED, 0)]
+    m = machine(threads, 2)
+    m.rq.forced[0] = forced
+    assert pick_alone(m, 0, 0) == picked
+    assert m.rq.forced[0] == 0
+    assert pick_alone(m, 0, 0) == 0
 
 
 @pytest.mark.parametrize("name", ["ideal+debooster", "ideal+strict-boost", "ideal+ideal-nominee"])
