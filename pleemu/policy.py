@@ -125,11 +125,16 @@ def fitting(scheduler: str) -> tuple[Policy, ...]:
     return tuple(policy(name) for name in _COMPARED[HOST_SCHEDULERS[scheduler].model])
 
 
+def suits(policy: Policy, scheduler: str) -> bool:
+    """Does the policy mean something to a host scheduler?"""
+    return policy.debooster is None or DEBOOSTERS[policy.debooster] == HOST_SCHEDULERS[scheduler].model
+
+
 def check_policy(policy: Policy, scheduler: str) -> None:
     """Refuse a policy that means nothing to a host scheduler."""
-    model = HOST_SCHEDULERS[scheduler].model
-    if policy.debooster is None or DEBOOSTERS[policy.debooster] == model:
+    if suits(policy, scheduler):
         return
+    model = HOST_SCHEDULERS[scheduler].model
     there = [name for name, kind in DEBOOSTERS.items() if kind == model]
     parts = [part for part in policy.name.split("+") if part != policy.debooster] + there[-1:]
     raise ScenarioError(
@@ -138,7 +143,7 @@ def check_policy(policy: Policy, scheduler: str) -> None:
     )
 
 
-# All that `all` means: every part once, and the sum of the two cures of 2021.
+# All that `all` means, where they suit the scheduler: every part once, and the sum of the two cures of 2021.
 ALL = tuple(policy(name) for name in (*_PARTS, "strict-boost+debooster"))
 
 
