@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from types import FunctionType
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_machines import Command, programs_of
 from made_searches import (
     ASLEEP,
     QUEUED,
@@ -26,18 +27,13 @@ from pleemu.hypervisor.ipi_aware import IPI_WINDOW_NS, clear_ipi_on_eoi, track_i
 from pleemu.hypervisor.notifiers import kvm_sched_in
 from pleemu.hypervisor.on_spin import CALIBRATED_CANDIDATES, search_cycles
 from pleemu.hypervisor.strict_boost import mark_ipi_receiver
-from pleemu.jit import callable_alone
-from pleemu.machine.build import build
-from pleemu.policy import ALL, policy
-from pleemu.scheduler import core
+from pleemu.jit import callable_alone, compiled
+from pleemu.policy import ALL
 from pleemu.scheduler.records import TASK_INTERRUPTIBLE
 
 mark_alone = callable_alone(mark_ipi_receiver)
 track_alone = callable_alone(track_ipi)
 eoi_alone = callable_alone(clear_ipi_on_eoi)
-wake_alone = callable_alone(kvm_vcpu_wake_up)
-activate_alone = callable_alone(core.wake_up_new_task)
-pick_alone = callable_alone(core.pick_next_task)
 sched_in_alone = callable_alone(kvm_sched_in)
 search_cycles_alone = callable_alone(search_cycles)
 
@@ -179,21 +175,23 @@ def test_halted_vcpu_can_run_in_2017_if_interrupts_are_on():
     }
 
 
-def asleep(named):
-    """A whole machine, since waking has to do with most of it: vCPU 0 runs, vCPU 1 has halted on the same pCPU."""
-    scenario = Command("case_study", {"vcpus": 2, "pcpus": 1}).scenario()
-    m, _ = build(scenario, policy(named), programs_of(scenario), recording=True)
-    activate_alone(m, 0, 0, 0)
-    pick_alone(m, 0, 0)
-    m.vcpu[1].on_wait_queue = m.vcpu[1].blocking = 1
-    return m
+@compiled
+def is_queued_already(m, p, task, now):
+    """Stands in for `wake_thread`: compiling the scheduler's part would take a minute."""
+
+
+in_kvm = getattr(kvm_vcpu_wake_up, "py_func", kvm_vcpu_wake_up)
+wake_in_kvm_alone = callable_alone(
+    FunctionType(in_kvm.__code__, {**in_kvm.__globals__, "wake_thread": is_queued_already})
+)
 
 
 @pytest.mark.parametrize(("named", "boosted"), [("vanilla", True), ("pending-irq-2021", False), ("kvm-6.19", False)])
 def test_woken_vcpu_blocks_under_rcuwait_until_it_runs(named, boosted):
     """Swait takes a woken vCPU off its queue; with rcuwait it needs an interrupt to be a candidate, until it ran."""
-    m = asleep(named)
-    wake_alone(m, 0, 1, 1000)
+    m = shared(2, named)
+    m.vcpu[1].on_wait_queue = m.vcpu[1].blocking = 1
+    wake_in_kvm_alone(m, 0, 1, 1000)
     assert (m.vcpu[1].ready, m.vcpu[1].on_wait_queue) == (1, 0)
     assert spin(m) == boosted
     sched_in_alone(m, 0, 1, 2000)
