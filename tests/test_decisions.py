@@ -113,6 +113,21 @@ def test_nominating_by_truth_is_precise_and_complete(command):
     assert total.recall in (1, None)
 
 
+@settings(max_examples=15)
+@given(commands(policies=("vanilla", "ideal-nominee", "ideal")))
+def test_truth_holds_under_chaos_too(command):
+    """Preempted anywhere: a nomination by truth is useful, and the hint is obeyed but for points and later hints."""
+    seen, stories = told(attrs.evolve(command, fields={**command.fields, "host.scheduler": "chaos"}))
+    if command.changes["policy"] != "vanilla":
+        assert seen.run.decisions.total.precision in (1, None)
+        assert seen.run.decisions.total.recall in (1, None)
+    for one in stories:
+        note(str(one))
+        assert one.hint in ("", "obeyed")
+        if one.accepted and one.target_pcpu == one.pcpu and not seen.run.preemptions:
+            assert one.next_here == one.target
+
+
 @settings(max_examples=30)
 @given(commands(policies=("vanilla", "ideal", "debooster")), st.sampled_from(("ticket_lock", "queued_lock")))
 def test_next_in_line_is_who_takes_the_lock(command, lock):
@@ -145,6 +160,23 @@ def test_ideal_is_never_beaten(name):
         total = run(name, chosen, "60ms").decisions.total
         assert total.exits_per_hand_over is None or total.exits_per_hand_over >= 1
         assert total.ran_after_ns is None or total.ran_after_ns >= bound.ran_after_ns
+
+
+@pytest.mark.parametrize("name", ["boost_latency", "ticket_lock", "worst_case"])
+@pytest.mark.parametrize("pinning", ["vcpu-to-pcpu", "none"])
+def test_ideal_needs_one_exit_under_eevdf_too(name, pinning):
+    """Pinned or moved about by the balancer: one exit a hand-over, and the truth is never wrong."""
+    vms = len(catalogue.find(name).vm)
+    fields = {"host.scheduler": "eevdf-6.12"} | {f"vm.{vm}.pinning": pinning for vm in range(vms)}
+    for chosen in ("ideal", "ideal-nominee", "vanilla"):
+        total = observe(Command(name, {"policy": chosen, "duration": "30ms"}, fields)).run.decisions.total
+        assert total.hand_overs > 0
+        if chosen == "ideal":
+            assert total.exits_per_hand_over == 1
+        else:
+            assert total.exits_per_hand_over >= 1
+        if chosen != "vanilla":
+            assert total.precision == total.recall == 1
 
 
 def test_case_study_is_the_scheduler_s_refusal():
