@@ -132,7 +132,7 @@ def suits(policy: Policy, scheduler: str) -> bool:
 
 def check_policy(policy: Policy, scheduler: str) -> None:
     """Refuse a policy that means nothing to a host scheduler."""
-    if suits(policy, scheduler):
+    if policy.debooster is None or suits(policy, scheduler):
         return
     model = HOST_SCHEDULERS[scheduler].model
     there = [name for name, kind in DEBOOSTERS.items() if kind == model]
