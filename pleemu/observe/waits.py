@@ -184,7 +184,7 @@ def await_answer(m, v, target, now):
     vm = m.vm[m.vcpu[v].vm]
     if target < 0 or target >= vm.vcpus:
         return
-    word, bit = target >> 6, 1 << (target & 63)
+    word, bit = target >> 6, 1 << (m.vcpu[vm.first_vcpu + target].id & 63)
     if m.answered[v, word] & bit != 0:
         m.answered[v, word] &= ~bit
     elif m.awaited[v, word] & bit == 0:
