@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pleemu.machine.result import Run
+    from pleemu.machine.story import Story
     from pleemu.scenario import Scenario
 
-__all__ = ["__version__", "compare", "load_scenario", "run"]
+__all__ = ["__version__", "compare", "explain", "load_scenario", "run"]
 
 
 def load_scenario(scenario: str | Path | Scenario, **overrides: Any) -> Scenario:
@@ -60,6 +61,13 @@ def compare(
     axes = [Axis(path, tuple(values)) for path, values in (across or {}).items()]
     compared = cases_of(load_scenario(scenario, **overrides), policies, axes)
     return tuple(run for _, run in compare_cases(compared.cases))
+
+
+def explain(scenario: str | Path | Scenario, *exits: str | int, **overrides: Any) -> tuple[Run, tuple[Story, ...]]:
+    """Run a scenario and tell the stories of PAUSE exits, by number, range or word as `pleemu explain` takes them."""
+    from pleemu.experiment.explain import explain as explain_exits
+
+    return explain_exits(load_scenario(scenario, **overrides), [str(one) for one in exits])
 
 
 def __getattr__(name: str) -> str:

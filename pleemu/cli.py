@@ -16,7 +16,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from pleemu.errors import PleemuError
 from pleemu.overrides import Overrides, parse_settings, parse_time_ms, split_dotted
-from pleemu.report.help_text import compare_help, conform_help, disasm_help, run_help
+from pleemu.report.help_text import compare_help, conform_help, disasm_help, explain_help, run_help
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -171,6 +171,40 @@ def compare(
         _print(compare_report([run for _, run in results], hint=hint))
     else:
         _print(across_report(results, compared.what))
+
+
+@app.command(help_epilogue=explain_help())
+def explain(
+    scenario: _Scenario,
+    /,
+    *exits: Annotated[
+        str,
+        Parameter(
+            help="PAUSE exits: numbers from 1, ranges N-M, first, longest, useful, wasted, irrelevant, nobody; "
+            "by default the most telling ones. Also more files of the same guest."
+        ),
+    ],
+    policy: Annotated[str | None, Parameter(help="Yield policy; parts are joined with +.")] = None,
+    changes: Changes = _NO_CHANGES,
+) -> None:
+    """Tell the stories of single PAUSE exits: who spun for what, whom KVM chose and why, and what came of it."""
+    from pleemu.catalogue import find
+    from pleemu.experiment.explain import explain as explain_exits
+    from pleemu.experiment.explain import is_exit
+    from pleemu.report.explain_report import explain_report
+    from pleemu.report.json_form import explain_json
+    from pleemu.report.progress import progress_bar
+
+    more = [one for one in exits if not is_exit(one)]
+    chosen = changes.apply(find(scenario, *more), policy=policy)
+    _prepare()
+    with progress_bar() as show:
+        on_progress = None if show is None else lambda done, total: show(chosen.name, done, total)
+        result, stories = explain_exits(chosen, [one for one in exits if is_exit(one)], progress=on_progress)
+    if changes.json:
+        _print_text(explain_json(result, stories))
+    else:
+        _print(explain_report(result, stories))
 
 
 @app.command(help_epilogue=disasm_help())

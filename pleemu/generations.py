@@ -36,6 +36,7 @@ class Search:
     rcuwait: bool = False  # v5.7: a woken vCPU still is blocking until its thread runs
     pending_irq: bool = False  # v5.13: who has a posted interrupt passes in user mode
     ipi_bool: bool = False  # who has had an IPI since its latest entry passes in user mode
+    forced: bool = False  # not of this world: the scheduler runs whom KVM nominates
     strict_boost: str = ""  # `v5.6`, `rfc` or `ideal`
     ipi_aware: str = ""  # `v1`, `v2` or `v3`
 
@@ -130,6 +131,16 @@ _GENERATIONS = (
             rules=("itself", "not-ready", "no-interrupt", "user-mode", "spins"), rcuwait=True, pending_irq=True,
             one_loop=True,
         ),
+    ),
+    Generation(
+        name="ideal-nominee", kernel="no kernel", what="nominates by ground truth: who can act, and what depends on it",
+        parameters=_V4_17,
+        search=Search(rules=("not-useful",), one_loop=True),
+    ),
+    Generation(
+        name="ideal", kernel="no kernel", what="the same, and the scheduler obeys: the bound for any policy",
+        parameters=_V4_17,
+        search=Search(rules=("not-useful",), one_loop=True, forced=True),
     ),
 )  # fmt: skip
 GENERATIONS = {one.name: one for one in _GENERATIONS}

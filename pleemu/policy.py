@@ -8,6 +8,7 @@ A policy is a set of independent mechanisms, so that an ablation is one name:
                        posted, strict-boost-ideal as described; and the other cures of `generations`
     debooster          Debooster: make CFS follow the hint, by raising the yielder's vruntime; debooster-rfc as posted
     debooster-2025-v2  the same idea for EEVDF: a bounded penalty for the yielder; debooster-2025-v1 as first posted
+    ideal-nominee      KVM nominates by ground truth, the scheduler is the real one; ideal: and is obeyed: the bound
     no-ple             PAUSE exits off (`ple_gap=0`, AMD: `pause_filter_count=0`): nobody notices a spinning vCPU
 
 Names are joined with `+` in any order: `debooster+strict-boost` is `strict-boost+debooster`. A name has at most one
@@ -44,6 +45,8 @@ class Policy:
 _PARTS = {
     **{one.name: f"KVM of {one.kernel}: {one.what}" for one in GENERATIONS.values()},
     VANILLA: "Linux v5.6's KVM as it is: kvm_vcpu_on_spin, dynamic PLE window, the scheduler's own yield_to",
+    "ideal-nominee": "KVM nominates by ground truth: who can act, and what the spinner waits for depends on it",
+    "ideal": "the same, and the scheduler runs whom it nominates: the bound for any policy",
     "no-ple": "PAUSE exits off, as with kvm_intel.ple_gap=0 or kvm_amd.pause_filter_count=0",
     **{name: cure.what for name, cure in CURES.items()},
     "debooster": "CFS: raise the yielder's vruntime until the nominated vCPU is picked (v5.6)",
@@ -99,6 +102,8 @@ def _policy_of(name: str, parts: set[str]) -> Policy:
         search = made.search
     except ScenarioError as error:
         raise ScenarioError(f"policy {name!r}: {error}") from None
+    if search.forced and made.debooster:
+        raise ScenarioError(f"policy {name!r}: {made.generation} is obeyed, so {made.debooster} has nothing to do")
     if search.sleeps and made.debooster:
         raise ScenarioError(
             f"policy {name!r}: {made.debooster} needs a yielder, but in {made.generation} nobody yields"
@@ -120,11 +125,16 @@ def fitting(scheduler: str) -> tuple[Policy, ...]:
     return tuple(policy(name) for name in _COMPARED[HOST_SCHEDULERS[scheduler].model])
 
 
+def suits(policy: Policy, scheduler: str) -> bool:
+    """Does the policy mean something to a host scheduler?"""
+    return policy.debooster is None or DEBOOSTERS[policy.debooster] == HOST_SCHEDULERS[scheduler].model
+
+
 def check_policy(policy: Policy, scheduler: str) -> None:
     """Refuse a policy that means nothing to a host scheduler."""
-    model = HOST_SCHEDULERS[scheduler].model
-    if policy.debooster is None or DEBOOSTERS[policy.debooster] == model:
+    if policy.debooster is None or suits(policy, scheduler):
         return
+    model = HOST_SCHEDULERS[scheduler].model
     there = [name for name, kind in DEBOOSTERS.items() if kind == model]
     parts = [part for part in policy.name.split("+") if part != policy.debooster] + there[-1:]
     raise ScenarioError(
@@ -133,7 +143,7 @@ def check_policy(policy: Policy, scheduler: str) -> None:
     )
 
 
-# All that `all` means: every part once, and the sum of the two cures of 2021.
+# All that `all` means, where they suit the scheduler: every part once, and the sum of the two cures of 2021.
 ALL = tuple(policy(name) for name in (*_PARTS, "strict-boost+debooster"))
 
 

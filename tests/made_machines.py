@@ -20,7 +20,7 @@ from pleemu import catalogue
 from pleemu.guest import load
 from pleemu.guest.image import Image
 from pleemu.jit import sources_digest
-from pleemu.kernel import EEVDF, SCHEDULERS
+from pleemu.kernel import CFS, EEVDF, SCHEDULERS
 from pleemu.machine.result import Run
 from pleemu.machine.run import simulate
 from pleemu.observe.events import EVENT
@@ -175,6 +175,12 @@ def _threads(draw: st.DrawFn, pcpus: int) -> dict[str, Any]:
     }
 
 
+def fitted(policy: str, model: str) -> str:
+    """Return the policy with a debooster that this kind of scheduler knows in place of another."""
+    own = {CFS: "debooster", EEVDF: "debooster-2025-v2"}[model]
+    return "+".join(own if DEBOOSTERS.get(part, model) != model else part for part in policy.split("+"))
+
+
 @st.composite
 def commands(
     draw: st.DrawFn,
@@ -193,10 +199,7 @@ def commands(
         vcpus = max(vcpus, 4)
     khz = draw(st.sampled_from((50_000, 100_000, 200_000, 2_100_000)))
     scheduler = draw(st.sampled_from(sorted(SCHEDULERS)))
-    policy = draw(st.sampled_from(policies))
-    model = SCHEDULERS[scheduler].model
-    fitting = "debooster-2025-v2" if model == EEVDF else "debooster"
-    policy = "+".join(fitting if DEBOOSTERS.get(part, model) != model else part for part in policy.split("+"))
+    policy = fitted(draw(st.sampled_from(policies)), SCHEDULERS[scheduler].model)
     changes = {
         "policy": policy,
         "seed": draw(st.integers(0, 2**32)),

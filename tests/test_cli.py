@@ -15,9 +15,10 @@ from made_runs import storm
 from pleemu import catalogue
 from pleemu.cli import main
 from pleemu.experiment.compare import by_variant
+from pleemu.kernel import CFS, CHAOS, EEVDF
 from pleemu.machine import run as machine_run
 from pleemu.machine.result import Run
-from pleemu.policy import Policy
+from pleemu.policy import ALL, DEBOOSTERS, Policy
 from pleemu.report.json_form import RUN_KEYS
 from pleemu.scenario import Scenario
 from pleemu.structure import paths
@@ -94,6 +95,19 @@ def test_compare_runs_all_shipped_policies(
     assert len(machine) == 5
     assert "strict-boost+debooster" in printed
     assert "Timeline" in printed
+
+
+@pytest.mark.parametrize(("scheduler", "kind"), [("cfs-5.6", CFS), ("eevdf-6.12", EEVDF), ("chaos", CHAOS)])
+def test_all_policies_are_those_that_suit_the_scheduler(
+    folder: Path, machine: list[Scenario], capsys: pytest.CaptureFixture[str], scheduler: str, kind: str
+) -> None:
+    """`--policies all` leaves out the deboosters of another scheduler, and nothing else; who names one is told."""
+    assert main(["compare", "mine.toml", "--policies", "all", "--json", "--host.scheduler", scheduler]) == 0
+    run = [one["policy"] for one in json.loads(capsys.readouterr().out)["runs"]]
+    assert run == [one.name for one in ALL if DEBOOSTERS.get(one.debooster or "", kind) == kind]
+    assert {"vanilla", "ideal", "ideal-nominee"} < set(run) < {one.name for one in ALL}
+    other = "debooster" if kind == EEVDF else "debooster-2025-v2"
+    assert main(["compare", "mine.toml", "--policies", other, "--host.scheduler", scheduler]) == 2
 
 
 def test_compare_across_any_field_has_a_row_for_each_combination(

@@ -29,23 +29,34 @@ POLICIES = ("vanilla", "strict-boost+debooster")
 
 # Short runs in which each experiment shows what it is about: more time slices than its own duration has.
 FIELDS = {"host.hz": "1000", "host.online_cpus": "1", "hardware.tsc_khz": "30000", "cost.ipi_ns": "3000"}
-RUNS = {
-    f"{name} {policy}": Command(name, {"duration": duration, "policy": policy}, FIELDS)
-    for name, duration in (
-        ("case_study", "20ms"),
-        ("worst_case", "25ms"),
-        ("lost_opportunity", "15ms"),
-        ("overboost", "25ms"),
-        ("ticket_lock", "3ms"),
-        ("queued_lock", "3ms"),
-        ("pause_latency", "20ms"),
-        ("boost_latency", "20ms"),
-    )
-    for policy in POLICIES
-} | {
-    scheduler: Command("case_study", {"duration": "10ms"}, FIELDS | {"host.scheduler": scheduler})
-    for scheduler in SCHEDULERS
-}
+RUNS = (
+    {
+        f"{name} {policy}": Command(name, {"duration": duration, "policy": policy}, FIELDS)
+        for name, duration in (
+            ("case_study", "20ms"),
+            ("worst_case", "25ms"),
+            ("lost_opportunity", "15ms"),
+            ("overboost", "25ms"),
+            ("ticket_lock", "3ms"),
+            ("queued_lock", "3ms"),
+            ("pause_latency", "20ms"),
+            ("boost_latency", "20ms"),
+        )
+        for policy in POLICIES
+    }
+    | {
+        scheduler: Command("case_study", {"duration": "10ms"}, FIELDS | {"host.scheduler": scheduler})
+        for scheduler in SCHEDULERS
+    }
+    | {
+        f"ideal, {scheduler}": Command(
+            "ticket_lock",
+            {"duration": "3ms", "policy": "ideal"},
+            FIELDS | {"host.scheduler": scheduler, "vm.0.pinning": "none"},
+        )
+        for scheduler in ("cfs-5.6", "eevdf-6.12", "chaos")
+    }
+)
 THREADS = {
     "thread.0.name": "kworker",
     "thread.0.busy_us": "200",
@@ -105,6 +116,8 @@ UNITS = {
     "scheduler": ("test_scheduler_vectors.py", "-k", "every_state and 6.6"),
     "schedulers": ("test_scheduler_operations.py", "-k", "queue or sleeper"),
     "tree": ("test_tree.py",),
+    "waits": ("test_waits.py",),
+    "hints": ("test_hints.py",),
 }
 
 

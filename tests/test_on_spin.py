@@ -101,6 +101,8 @@ def makes_sense(name):
     return True
 
 
+BY_TRUTH = ("ideal-nominee", "ideal")  # no kernels; what they do is in test_decisions
+
 POLICIES = [
     name
     for year in YEARS
@@ -111,7 +113,8 @@ POLICIES = [
 
 def test_table_of_generations_is_that_of_the_reference():
     """The plain-Python ladder has every generation that searches; the one that does not sleeps."""
-    assert [one.name for one in GENERATIONS.values() if not one.search.sleeps] == list(YEARS)
+    searching = [one for one in GENERATIONS.values() if not one.search.sleeps and one.name not in BY_TRUTH]
+    assert [one.name for one in searching] == list(YEARS)
     assert len(POLICIES) > 40
 
 

@@ -28,6 +28,8 @@
  */
 
 /* pleemu_lock_wait(LOCK)       before the first try: this vCPU wants the lock at address LOCK
+ * pleemu_lock_wait_in_order(LOCK)  the same, and the lock serves its waiters in order (ticket, queue): a waiter's
+ *                              place comes from its latest LOCKed instruction that changed the 8 bytes at LOCK
  * pleemu_lock_acquired(LOCK)   it has it
  * pleemu_lock_released(LOCK)   directly after the store that frees it
  * pleemu_ipi_wait(VCPU)        from here on this vCPU waits until VCPU has acknowledged its request
@@ -36,6 +38,7 @@
  * pleemu_work(CYCLES)          compute for so many cycles, without writing the instructions
  */
 #define pleemu_lock_wait(lock) PLEEMU_PROBE("lock_wait", (unsigned long)(lock))
+#define pleemu_lock_wait_in_order(lock) PLEEMU_PROBE_AND("lock_wait", (unsigned long)(lock), " 8@$1")
 #define pleemu_lock_acquired(lock) PLEEMU_PROBE("lock_acquired", (unsigned long)(lock))
 #define pleemu_lock_released(lock) PLEEMU_PROBE("lock_released", (unsigned long)(lock))
 #define pleemu_ipi_wait(vcpu) PLEEMU_PROBE("ipi_wait", vcpu)
@@ -45,8 +48,9 @@
 
 /* A probe with one whole number, in whatever place it is: size (negative: signed) and operand, as in -4@%edi.
  * `%n` prints a constant negated, hence the sign. */
-#define PLEEMU_PROBE(name, value)                                                                     \
-    PLEEMU_NOTE(name, "%n[pleemu_size]@%[pleemu_value]",                                              \
+#define PLEEMU_PROBE(name, value) PLEEMU_PROBE_AND(name, value, "")
+#define PLEEMU_PROBE_AND(name, value, more)                                                           \
+    PLEEMU_NOTE(name, "%n[pleemu_size]@%[pleemu_value]" more,                                         \
                 : : [pleemu_size] "n"(PLEEMU_SIZE(__typeof__((value) + 0))), [pleemu_value] "nor"((value) + 0) : "memory")
 #define PLEEMU_SIZE(type) ((type)-1 < (type)1 ? (int)sizeof(type) : -(int)sizeof(type))
 
@@ -288,6 +292,7 @@ __attribute__((noreturn)) PLEEMU_INLINE void pleemu_enter_user(void (*function)(
 
 #ifndef PLEEMU_PREFIX_ONLY
 #define lock_wait(lock) pleemu_lock_wait(lock)
+#define lock_wait_in_order(lock) pleemu_lock_wait_in_order(lock)
 #define lock_acquired(lock) pleemu_lock_acquired(lock)
 #define lock_released(lock) pleemu_lock_released(lock)
 #define ipi_wait(vcpu) pleemu_ipi_wait(vcpu)

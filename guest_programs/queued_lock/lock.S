@@ -37,7 +37,7 @@ again:
     mov rax, r12
     and eax, THINK
     work rax
-    lock_wait rbx
+    lock_wait rbx, in_order
     xor eax, eax
     mov ecx, LOCKED
     lock cmpxchg dword ptr [rbx], ecx   # 0,0,0 -> 0,0,1

@@ -19,7 +19,7 @@ again:
     mov rax, r12
     and eax, THINK
     work rax
-    lock_wait rbx
+    lock_wait rbx, in_order
     call _raw_spin_lock
     lock_acquired rbx
     work HOLD

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import product
 from typing import Any
 
+import attrs
 from attrs import frozen
 
 from pleemu.errors import ScenarioError
 from pleemu.machine.result import Run
-from pleemu.policy import POLICIES, Policy, check_policy, fitting
+from pleemu.policy import ALL, POLICIES, Policy, check_policy, fitting, suits
 from pleemu.policy import policies as policies_named
 from pleemu.policy import policy as policy_named
 from pleemu.scenario import Scenario, with_fields
@@ -45,8 +46,14 @@ class Comparison:
 
 
 def cases_of(scenario: Scenario, policies: str | None = None, axes: Sequence[str | Axis] = ()) -> Comparison:
-    """Return what to compare: the axes that are given, or the scenario's own variants, or policies."""
+    """Return what to compare: the axes that are given, or the scenario's own variants, or policies.
+
+    All policies are those that suit the scheduler; one that is named must.
+    """
     compared = _cases_of(scenario, policies, axes)
+    if policies and policies_named(policies) == ALL:
+        suiting = [case for case in compared.cases if suits(case.policy, case.scenario.host.scheduler)]
+        compared = attrs.evolve(compared, cases=tuple(suiting))
     for case in compared.cases:
         check_policy(case.policy, case.scenario.host.scheduler)
     return compared

@@ -23,7 +23,8 @@ from pleemu.hardware import isa
 
 PROVIDER = "pleemu"
 _NT_STAPSDT = 3
-_WITHOUT_ARGUMENT = ("operation_done",)  # may have none; every other probe has exactly one
+_WITHOUT_ARGUMENT = ("operation_done",)  # may have none; every other probe has exactly one,
+_IN_ORDER = "lock_wait"  # but for this one, which may have a second: N@$1, the lock serves in order
 
 _ARGUMENT = re.compile(r"(-?[1248])f?@(\S+)")
 _MEMORY = re.compile(r"(.*?)\(\s*(?:%(\w+))?\s*(?:,\s*%(\w+)\s*(?:,\s*([1248]))?\s*)?\)")
@@ -101,17 +102,30 @@ def _operand(note: Note) -> Record:
     # Spaces occur inside a memory operand too, so arguments are split where one begins.
     arguments = re.split(r"\s+(?=-?[1248]f?@)", note.arguments.strip()) if note.arguments.strip() else []
     least = 0 if note.name in _WITHOUT_ARGUMENT else 1
-    if not least <= len(arguments) <= 1:
-        expected = "at most 1 argument" if least == 0 else "exactly 1 argument"
+    most = 2 if note.name == _IN_ORDER else 1
+    if not least <= len(arguments) <= most:
+        expected = "at most 1 argument" if least == 0 else "1 or 2 arguments" if most == 2 else "exactly 1 argument"
         raise ValueError(f"takes {expected}, has {len(arguments)}")
     if not arguments:
         return {}
-    match = _ARGUMENT.fullmatch(re.sub(r"\s", "", arguments[0]))
+    fields = _argument(arguments[0], note.values)
+    if len(arguments) == 2:
+        order = _argument(arguments[1], note.values)
+        if order["src_kind"] != isa.IMMEDIATE or order["immediate"] not in (0, 1):
+            raise ValueError(
+                f"its second argument says whether the lock serves in order: 8@$0 or 8@$1, not {arguments[1]}"
+            )
+        fields["in_order"] = order["immediate"]
+    return fields
+
+
+def _argument(text: str, values: dict[str, int]) -> Record:
+    match = _ARGUMENT.fullmatch(re.sub(r"\s", "", text))
     if match is None:
-        raise ValueError(f"cannot read argument {arguments[0]!r}; expected SIZE@OPERAND such as 8@%rdi or 8@$100")
+        raise ValueError(f"cannot read argument {text!r}; expected SIZE@OPERAND such as 8@%rdi or 8@$100")
     size = int(match[1])
     fields = {"width": abs(size), "src_width": abs(size), "condition": int(size < 0)}
-    return fields | parse_operand(match[2], abs(size), note.values)
+    return fields | parse_operand(match[2], abs(size), values)
 
 
 def parse_operand(text: str, size: int, values: dict[str, int]) -> Record:

@@ -441,6 +441,9 @@ def execute(m, p, v, now, ordered_until, free_until):
                     put(m, p, byte, size, result, now)
             else:
                 write_register(registers, i.dst_kind, i.dst, size, result)
+        if i.locked == 1 and (byte >> 3) + 1 == cpu.watched and load(memory, 0, byte, size) != loaded:
+            m.timing[0].places += 1
+            cpu.place = m.timing[0].places
         now += i.cycles
         pc = following
         executed += 1

@@ -186,6 +186,7 @@ INSTRUCTION = np.dtype(
         ("count_in_cl", "i8"),  # 1: SHLD and SHRD by CL
         ("target", "i8"),       # table index of a direct branch, -1 where it is no instruction
         ("probe", "i8"),        # OP_PROBE: which
+        ("in_order", "i8"),     # 1: lock_wait for a lock that serves its waiters in order
         ("cost_class", "i8"),
         ("locked", "i8"),       # 1: LOCK prefix, or xchg with memory
         ("length", "i8"),       # bytes

@@ -87,7 +87,15 @@ LINE = np.dtype(
 )
 
 # What memory costs, in core cycles, and how large store buffers are.
-TIMING = np.dtype([("transfer", "i8"), ("far_transfer", "i8"), ("store_buffer", "i8")], align=True)
+TIMING = np.dtype(
+    [
+        ("transfer", "i8"),
+        ("far_transfer", "i8"),
+        ("store_buffer", "i8"),
+        ("places", "i8"),  # taken so far, see `cpu.place`
+    ],
+    align=True,
+)
 
 CPU = np.dtype(
     [
@@ -107,6 +115,9 @@ CPU = np.dtype(
         ("popped", "i8"),        # what the last pop read
         ("probe_value", "i8"),   # operand of the probe at pc
         ("instructions", "i8"),
+        # ground truth of a lock that serves in order (observe/waits.py)
+        ("watched", "i8"),       # 1 + number of the 64-bit word of the lock that it waits for, 0 none
+        ("place", "i8"),         # that its latest LOCKed change of that word took, 0 none yet
         # local APIC, one bit a vector
         ("irr", "i8", (4,)),
         ("isr", "i8", (4,)),

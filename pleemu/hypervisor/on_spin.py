@@ -10,7 +10,7 @@ vCPUs are numbered through all VMs; the candidates are those of the spinner's ow
 
 from pleemu.hardware.clock import cycles_to_ns
 from pleemu.hardware.interrupts import send_host_interrupt
-from pleemu.hypervisor.records import ESRCH_IS_SUCCESS, ESRCH_UNKNOWN
+from pleemu.hypervisor.records import ESRCH_IS_SUCCESS, ESRCH_UNKNOWN, NOT_ASKED
 from pleemu.hypervisor.rules import NO_RULE, rule_that_refuses
 from pleemu.jit import compiled
 from pleemu.observe.events import YIELD_TO
@@ -47,7 +47,7 @@ def search(m, p, me, now):
     accepted = False
     yielded = 0
     tries = 3
-    for rules in (kvm.rules, kvm.relaxed_rules):
+    for round_, rules in enumerate((kvm.rules, kvm.relaxed_rules)):
         if yielded > 0 or rules == 0:
             break
         yielded = 0
@@ -64,7 +64,11 @@ def search(m, p, me, now):
             for i in range(first, end):
                 candidate = vm.first_vcpu + i
                 count += 1
-                if rule_that_refuses(m, rules, me, candidate, now) != NO_RULE:
+                rule = rule_that_refuses(m, rules, me, candidate, now)
+                m.vcpu[candidate].visit[round_] = count
+                m.vcpu[candidate].refused[round_] = rule
+                m.vcpu[candidate].answer = NOT_ASKED
+                if rule != NO_RULE:
                     continue
                 answer = kvm_vcpu_yield_to(m, p, me, candidate, now)
                 accepted = answer > 0
@@ -117,6 +121,10 @@ def kvm_vcpu_yield_to(m, p, me, candidate, now):
         return 0
     result = yield_to(m, p, candidate, cycles_to_ns(m.clock[0], now))
     record(m, now, YIELD_TO, p, me, candidate, result, 0)
+    m.vcpu[me].asked = candidate
+    m.vcpu[candidate].answer = result
+    if result > 0 and m.kvm[0].forced == 1:
+        m.rq[task.cpu].forced = candidate + 1
     boosted = BOOST_WOKEN
     if m.vcpu[candidate].preempted == 1:
         boosted = BOOST_KERNEL if m.vcpu[candidate].preempted_in_kernel == 1 else BOOST_USER

@@ -8,6 +8,8 @@ RESUME_ENTER, RESUME_SPIN, RESUME_HALT = range(3)
 # What a search makes of -ESRCH: the scheduler has nobody else to run on either queue.
 ESRCH_TRIES, ESRCH_UNKNOWN, ESRCH_IS_SUCCESS = range(3)
 
+NOT_ASKED = -100  # no answer of yield_to
+
 VCPU = np.dtype(
     [
         # preempt notifiers and wake-ups (v5.6 virt/kvm/kvm_main.c)
@@ -45,6 +47,13 @@ VCPU = np.dtype(
         # constant
         ("vm", "i8"),
         ("id", "i8"),                   # vcpu_id = index in its VM = APIC ID
+        # the latest search: what a policy `ideal` reads, and what is told of it (`machine.decisions`)
+        ("exit_number", "i8"),          # of the PAUSE exit that it is for
+        ("asked", "i8"),                # by the vCPU itself: the last one that it asked yield_to for, -1 nobody
+        ("useful", "i8"),               # 1: ground truth: boosting it would help the searching vCPU
+        ("visit", "i8", (2,)),          # by round: as the how-many-eth it was looked at, 0 not
+        ("refused", "i8", (2,)),        # by round: by which rule
+        ("answer", "i8"),               # of yield_to for it, NOT_ASKED
         # statistics
         ("named_at", "i8"),             # first accepted yield that named it since it last ran, -1 none
         ("named_class", "i8"),          # BOOST_* that it was then
@@ -130,6 +139,7 @@ KVM = np.dtype(
         ("pv_kick_yield", "i8"),      # see hypercall.py
         ("pv_yield_if_alone", "i8"),
         ("pv_enforce_cpuid", "i8"),
+        ("forced", "i8"),             # policy `ideal`: the scheduler runs whom KVM nominates
     ],
     align=True,
 )

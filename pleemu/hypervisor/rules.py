@@ -25,6 +25,7 @@ RULES = {
     "no-ipi": "not preempted, and no IPI from the spinner",
     "user-mode-no-ipi": "preempted in user mode, and no IPI from the spinner",
     "not-good": "no IPI from the spinner, no interrupt, and not preempted in the kernel",
+    "not-useful": "the spinner does not wait for it, it waits itself, or it runs already (ground truth)",
 }
 (
     NO_RULE,
@@ -40,6 +41,7 @@ RULES = {
     NO_IPI,
     USER_MODE_NO_IPI,
     NOT_GOOD,
+    NOT_USEFUL,
 ) = range(len(RULES))
 
 
@@ -92,6 +94,8 @@ def refuses(m, rule, me, candidate, now):
     if rule == NOT_GOOD:
         in_kernel = not yield_to_kernel_mode(m, me) or vcpu.preempted_in_kernel == 1
         return not is_good(m, me, candidate, has_pending_interrupt(m, candidate), in_kernel, now)
+    if rule == NOT_USEFUL:
+        return vcpu.useful == 0
     return False
 
 

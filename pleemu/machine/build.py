@@ -47,14 +47,22 @@ from pleemu.machine.tunables import tunables_of
 from pleemu.observe.events import EVENT, EXIT_REASON_LIMIT
 from pleemu.observe.journal import SEED
 from pleemu.observe.records import (
+    ASKED,
     BOOST,
     BOOST_CLASSES,
     EXITS,
     JOURNAL,
+    JUDGED,
     LENGTH_BINS,
+    LOCK,
     MIGRATIONS,
     PAUSE_RUN,
+    REFUSAL,
+    RULE_LIMIT,
     RUN_GAP_NS,
+    TALE,
+    WAITING,
+    WAYS,
 )
 from pleemu.policy import Policy
 from pleemu.scenario import Program, Scenario, Vm
@@ -68,6 +76,9 @@ PAGE = 4096
 EVENT_BUFFER = 1 << 15
 RUNS_KEPT = 16
 COLUMNS = 240  # of the timeline
+LOCKS = 1024  # least size of the table of locks
+TALE_BUFFER = 1 << 15
+TOLD_AT_ONCE = 12  # rows that one step tells of each vCPU, at most
 
 # Uses of `seed_of`.
 GUEST_SEED, START_TIME, THREAD_START, PREEMPTIONS = range(4)
@@ -99,7 +110,12 @@ def records(count: int, dtype: np.dtype[Any]) -> Any:
 
 
 def build(
-    scenario: Scenario, policy: Policy, programs: Mapping[Program, Image], *, recording: bool
+    scenario: Scenario,
+    policy: Policy,
+    programs: Mapping[Program, Image],
+    *,
+    recording: bool,
+    telling: bool = False,
 ) -> tuple[Machine, Layout]:
     """Set up a machine. ``programs`` holds the image of every program of the scenario."""
     images = tuple(programs[scenario.program_of(vm)] for vm in scenario.vm)
@@ -110,6 +126,8 @@ def build(
     code, first_code = code_of(scenario, images)
     layout = Layout(images, first_code, first_vcpu)
     spaces, memory, index_of, vectors = _spaces(scenario, layout)
+    locks = WAYS * max(LOCKS // WAYS, vcpus)
+    sets = -(-max(vm.vcpus for vm in scenario.vm) // 64)
     lines, words = -(-len(memory) * 8 // LINE_SIZE), -(-pcpus // 64)
     machine = Machine(
         pcpu=_pcpus(scenario),
@@ -156,6 +174,17 @@ def build(
         boost=np.zeros((len(scenario.vm), len(BOOST_CLASSES)), BOOST).view(np.recarray),
         migrations=np.zeros((len(scenario.vm) + 1, len(MIGRATIONS)), np.int64),
         pause_columns=np.zeros((vcpus, COLUMNS), np.int64),
+        waiting=records(vcpus, WAITING),
+        lock=records(locks, LOCK),
+        holding=np.zeros((locks, sets), np.int64),
+        awaited=np.zeros((vcpus, sets), np.int64),
+        answered=np.zeros((vcpus, sets), np.int64),
+        wanted=np.zeros((vcpus, sets), np.int64),
+        todo=np.zeros(vcpus, np.int64),
+        judged=records(len(scenario.vm), JUDGED),
+        refusals=records(RULE_LIMIT, REFUSAL),
+        asked=records(pcpus, ASKED),
+        tale=records(TALE_BUFFER + TOLD_AT_ONCE * vcpus + 64 if telling else 1, TALE),
         running_columns=np.zeros((tasks, COLUMNS), np.int64),
         thread=records(tasks - vcpus, THREAD),
         births=_births(scenario),
@@ -174,6 +203,10 @@ def build(
     machine.run.run_gap = cycles_of(scenario, RUN_GAP_NS)
     machine.run.tick_hz = scenario.host.hz
     machine.run.room = EVENT_BUFFER if recording else 0
+    machine.journal.telling = telling
+    machine.run.tale_room = TALE_BUFFER if telling else 0
+    machine.waiting.unmoved_from = machine.waiting.unmoved_lock = -1
+    machine.waiting.first_exit = machine.waiting.useful_from = -1
     machine.run.progress = NEVER
     for number, vm in enumerate(scenario.vm):
         _vm(machine, scenario, policy, layout, number, vm)
@@ -367,7 +400,7 @@ def _kvm(scenario: Scenario, policy: Policy) -> Any:
 def load_search(kvm: Any, search: Search) -> None:
     """Put a policy's rules and switches into the KVM record."""
     kvm.rules, kvm.relaxed_rules = packed(search.rules), packed(search.relaxed_rules)
-    for switch in ("one_loop", "from_zero", "stores_count", "sleeps", "rcuwait", "pending_irq", "ipi_bool"):
+    for switch in ("one_loop", "from_zero", "stores_count", "sleeps", "rcuwait", "pending_irq", "ipi_bool", "forced"):
         kvm[switch] = getattr(search, switch)
     kvm.esrch = {"tries": ESRCH_TRIES, "unknown": ESRCH_UNKNOWN, "success": ESRCH_IS_SUCCESS}[search.esrch]
     kvm.strict_boost = {"": NOT_STRICT, "v5.6": V5_6, "rfc": RFC, "ideal": IDEAL}[search.strict_boost]
@@ -444,7 +477,7 @@ def _vm(machine: Machine, scenario: Scenario, policy: Policy, layout: Layout, nu
         vcpu.resume = RESUME_ENTER
         vcpu.vm = number
         vcpu.id = index
-        vcpu.exited_at = vcpu.blocked_from = vcpu.named_at = -1
+        vcpu.exited_at = vcpu.blocked_from = vcpu.named_at = vcpu.asked = -1
         vcpu.wakes_at = NEVER
         vcpu.last_ipi_sender = vcpu.last_ipi_receiver = -1
         _prepare(task, vm.nice)

@@ -40,6 +40,7 @@ from pleemu.hypervisor.steal_time import record_steal_time
 from pleemu.hypervisor.strict_boost import forget_ipis
 from pleemu.hypervisor.window import grow_ple_window
 from pleemu.jit import compiled
+from pleemu.machine.decisions import begin_decision, end_decision
 from pleemu.machine.halting import halt, poll
 from pleemu.machine.switch import account, go, go_on, resume, schedule, skip_emulated_instruction
 from pleemu.machine.threads import compute
@@ -64,6 +65,7 @@ from pleemu.observe.events import (
 )
 from pleemu.observe.journal import record
 from pleemu.observe.statistics import count_exit, count_pause_exit, finish_run, time_exit
+from pleemu.observe.waits import count_spin, is_waiting
 from pleemu.scheduler.balance import nohz_idle_balance
 from pleemu.scheduler.preemption import arm, strike
 from pleemu.scheduler.records import TASK_DEAD, TASK_INTERRUPTIBLE
@@ -74,6 +76,8 @@ def begin_exit(m, p, reason, now):
     """The guest stops before its next instruction; kvm_exit follows when the processor is through."""
     vcpu = m.vcpu[m.pcpu[p].vcpu]
     vcpu.guest_cycles += now - vcpu.guest_from
+    if is_waiting(m, m.pcpu[p].vcpu):
+        count_spin(m, m.pcpu[p].vcpu, now)
     vcpu.exit_reason = reason
     m.pcpu[p].exit_from = now
     go(m, p, EXITING, now + m.cost[0].exit)
@@ -140,6 +144,8 @@ def handle_exit(m, p, now):
     count_exit(m, v, reason)
     vcpu.exited_at = now
     if reason == PAUSE_INSTRUCTION:
+        m.journal[0].pause_exits += 1
+        vcpu.exit_number = m.journal[0].pause_exits
         count_pause_exit(m, v, cpu.pc, now, now - vcpu.entered_at, vcpu.ple_window, m.run[0].run_gap)
         if m.kvm[0].window_control == 1:
             old = grow_ple_window(m, v)
@@ -183,13 +189,16 @@ def spin(m, p, now):
     DEVIATION: what a long search costs beyond pause_handler_ns is spent behind it, and not candidate by candidate.
     """
     v = m.pcpu[p].vcpu
+    begin_decision(m, p, v, now)
     if m.kvm[0].sleeps == 1:
+        end_decision(m, p, v, now, False)
         sleep_on_spin(m, p, v, now)
         m.vcpu[v].resume = RESUME_SPIN
         m.task[v].state = TASK_INTERRUPTIBLE
         schedule(m, p, STATE_SLEEPING, now)
         return
     accepted = kvm_vcpu_on_spin(m, p, v, now)
+    end_decision(m, p, v, now, accepted)
     searched = now + search_cycles(m, v)
     if not accepted:
         go_on(m, p, v, RESUME_SPIN, searched)
@@ -260,7 +269,9 @@ def leave_open_intervals(m):
     for p in range(m.pcpu.shape[0]):
         account(m, p, end)
         if m.pcpu[p].phase == GUEST:
-            vcpu = m.vcpu[m.pcpu[p].vcpu]
-            vcpu.guest_cycles += max(end - vcpu.guest_from, 0)
+            v = m.pcpu[p].vcpu
+            if is_waiting(m, v):
+                count_spin(m, v, end)
+            m.vcpu[v].guest_cycles += max(end - m.vcpu[v].guest_from, 0)
     for v in range(m.vcpu.shape[0]):
         finish_run(m, v)

@@ -53,6 +53,7 @@ from pleemu.observe.events import (
     VMCALL,
 )
 from pleemu.observe.journal import record
+from pleemu.observe.waits import follow_probe
 from pleemu.scheduler.core import wake_up_new_task
 from pleemu.scheduler.placement import select_idlest_rq
 from pleemu.scheduler.preemption import MADE_LIMIT, strike
@@ -76,7 +77,8 @@ def advance(m):
     """Take step after step; return why it stopped."""
     run = m.run[0]
     while True:
-        if m.journal[0].recorded > run.room or m.draw[0].made == MADE_LIMIT:
+        journal = m.journal[0]
+        if journal.recorded > run.room or journal.told > run.tale_room or m.draw[0].made == MADE_LIMIT:
             return BUFFER_FULL
         p, limit, limit_p = earliest_two(m)
         now = next_of(m, p)
@@ -205,6 +207,7 @@ def pass_probe(m, p, v, now):
     cpu = m.cpu[v]
     i = m.code[cpu.pc]
     record(m, now, PROBE, p, v, i.probe, cpu.probe_value, i.address)
+    follow_probe(m, v, i, cpu.probe_value, now)
     if i.probe == PROBE_OPERATION_DONE:
         m.vm[m.vcpu[v].vm].operations += 1
     step_over(m, p, v, now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attrs import field, frozen
 
+from pleemu.machine.judgement import Decisions
 from pleemu.scenario import Scenario
 from pleemu.schedule import Point, parse_schedule
 
@@ -35,6 +36,7 @@ class ContinuousRun:
     guest_ns: float  # mean kvm_entry to kvm_exit
     first_window: int  # in force at the first and at the last exit of the run: PLE_Window in TSC ticks,
     last_window: int  # on AMD PauseFilterCount in PAUSEs
+    first_exit: int = 0  # number of its first exit, as `pleemu explain` takes it
 
 
 @frozen(kw_only=True)
@@ -148,6 +150,8 @@ class Run:
     timeline: Timeline = field(repr=False)
     migrations: tuple[MigrationStatistics, ...] = ()
     paravirtual: tuple[PvStatistics, ...] = ()  # VMs that use it
+    decisions: Decisions = field(factory=Decisions)
+    fairness: float = 1.0  # Jain's index of the VMs' CPU shares
     preemptions: int | None = None  # points of the chaos scheduler that had an effect; None: another scheduler
     schedule: str | None = field(default=None, repr=False)  # their token; None, too, if they are too many for one
 

@@ -17,6 +17,7 @@ from pleemu.machine.faults import describe
 from pleemu.machine.loop import BUFFER_FULL, FAULT, PROGRESS, STUCK, run_machine
 from pleemu.machine.result import Run
 from pleemu.machine.state import Machine
+from pleemu.machine.story import Stories
 from pleemu.policy import Policy, check_policy
 from pleemu.policy import policy as policy_named
 from pleemu.scenario import Program, Scenario
@@ -49,19 +50,21 @@ def simulate(
     events: Callable[[np.ndarray], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
     programs: dict[Program, Image] | None = None,
+    stories: Stories | None = None,
 ) -> Run:
     """Run a scenario to its end.
 
     ``policy`` defaults to the scenario's own. ``events`` receives all events, in order, in
     arrays of `pleemu.observe.events.EVENT`. ``progress`` is called with (done, total) in ns.
-    ``programs`` saves assembling them again where many runs share them. Raises `GuestError`
+    ``programs`` saves assembling them again where many runs share them. ``stories`` receives those of the PAUSE exits
+    that it wants. Raises `GuestError`
     for a guest that cannot be loaded and `GuestFault` for one that its processor stops.
     """
     policy = policy_named(scenario.policy) if policy is None else policy
     check_policy(policy, scenario.host.scheduler)
     programs = load_programs(scenario) if programs is None else programs
     try:
-        machine, layout = build(scenario, policy, programs, recording=events is not None)
+        machine, layout = build(scenario, policy, programs, recording=events is not None, telling=stories is not None)
     except MemoryError:
         raise ScenarioError("vm: the host has too little memory for these VMs; use fewer or smaller ones") from None
     make_ready(run_machine, machine)
@@ -69,7 +72,7 @@ def simulate(
     preemptions = Preemptions()
     chaos = machine.tunables.model[0] == CHAOS
     try:
-        ended = _drive(machine, layout, scenario, events, progress, preemptions)
+        ended = _drive(machine, layout, scenario, events, progress, preemptions, stories)
     except GuestFault as fault:
         if not chaos:
             raise
@@ -78,6 +81,8 @@ def simulate(
         replay = how_to_replay(schedule, preemptions.count, elsewhere)
         raise GuestFault(f"{fault}\n{replay}", schedule) from None
     wall_seconds = time.perf_counter() - began
+    if stories is not None:
+        stories.finish(machine, layout, scenario)
     return summary.summarise(
         machine,
         layout,
@@ -119,6 +124,7 @@ def _drive(
     events: Callable[[np.ndarray], None] | None,
     progress: Callable[[int, int], None] | None,
     preemptions: Preemptions,
+    stories: Stories | None,
 ) -> int:
     """Call the loop until it is through; returns why it ended."""
     journal, run = machine.journal[0], machine.run[0]
@@ -132,6 +138,9 @@ def _drive(
                 events(machine.event[: int(journal.recorded)].copy())
                 journal.recorded = 0
             preemptions.take(machine)
+            if stories is not None and journal.told:
+                stories.take(machine.tale[: int(journal.told)].copy())
+                journal.told = 0
             if why == FAULT:
                 raise GuestFault(describe(machine, layout, scenario))
             if why == PROGRESS:

@@ -35,6 +35,7 @@ RUN = np.dtype(
         ("run_gap", "i8"),     # cycles between PAUSE exits that still belong together
         ("tick_hz", "i8"),
         ("room", "i8"),        # events that fit into the buffer before a step must not begin
+        ("tale_room", "i8"),   # and rows of the tale
         ("progress", "i8"),    # return to Python at this cycle, to show progress
     ],
     align=True,
@@ -93,6 +94,18 @@ class Machine(NamedTuple):
     migrations: np.ndarray  # [j, cause]
     pause_columns: np.ndarray  # [v, column]
     running_columns: np.ndarray  # [v and t, column]
+    # ground truth; sets of vCPUs are bits by vcpu_id, 64 a word
+    waiting: np.recarray  # [v]
+    lock: np.recarray  # the table of locks
+    holding: np.ndarray  # [lock, word] who holds it
+    awaited: np.ndarray  # [v, word] whose answers it awaits
+    answered: np.ndarray  # [v, word] who has answered and was not awaited
+    wanted: np.ndarray  # [v, word] who was useful to it at its latest PAUSE exit
+    todo: np.ndarray  # [v] scratch of a closure
+    judged: np.recarray  # [j]
+    refusals: np.recarray  # [rule]
+    asked: np.recarray  # [p]
+    tale: np.recarray  # [buffer]
     # the run
     thread: np.recarray  # [t] threads of the host beside the vCPUs'
     births: np.recarray  # [v and t] when the threads start, in order

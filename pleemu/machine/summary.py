@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pleemu.machine.build import Layout
+from pleemu.machine.judgement import decisions_of, jain_index
 from pleemu.machine.result import (
     BoostStatistics,
     ContinuousRun,
@@ -40,6 +41,7 @@ def summarise(
     schedule: str | None,
 ) -> Run:
     """Collect what a run found. the loop has closed the open intervals."""
+    vms = _vms(machine, layout, scenario)
     return Run(
         scenario=scenario,
         policy=policy.name,
@@ -53,12 +55,14 @@ def summarise(
         exits=_exits(machine, scenario),
         ple=_ple(machine, layout, scenario),
         boosts=_boosts(machine, scenario),
-        vms=_vms(machine, layout, scenario),
+        vms=vms,
         threads=_threads(machine, scenario),
         idle_share=int(np.sum(machine.pcpu.idle_cycles)) / _total(machine, scenario),
         timeline=_timeline(machine, scenario),
         paravirtual=_paravirtual(machine, scenario),
         migrations=_migrations(machine, scenario),
+        decisions=decisions_of(machine, scenario),
+        fairness=jain_index(vm.cpu_share for vm in vms),
         preemptions=preemptions,
         schedule=schedule,
     )
@@ -131,6 +135,7 @@ def _run(machine: Machine, layout: Layout, scenario: Scenario, run: Any) -> Cont
         guest_ns=_ns(machine, run["guest"]) / gaps,
         first_window=int(run["first_window"]),
         last_window=int(run["last_window"]),
+        first_exit=int(run["number"]),
     )
 
 

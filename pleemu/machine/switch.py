@@ -11,6 +11,7 @@ from pleemu.hypervisor.on_spin import end_spin
 from pleemu.hypervisor.records import RESUME_ENTER, RESUME_HALT, RESUME_SPIN
 from pleemu.hypervisor.sleep import host_interrupt_seen
 from pleemu.jit import compiled, inlined
+from pleemu.machine.decisions import note_pick, note_run
 from pleemu.machine.timers import set_next_tick, take_host_interrupts
 from pleemu.observe.events import SCHED_SWITCH, STATE_PREEMPTED, STATE_RUNNING
 from pleemu.observe.journal import record
@@ -30,6 +31,8 @@ def schedule(m, p, state, now):
     chosen = pick_next_task(m, p, cycles_to_ns(m.clock[0], now))
     if chosen < 0 and prev >= 0 and newidle_balance(m, p, now):
         chosen = pick_next_task(m, p, cycles_to_ns(m.clock[0], now))
+    if m.journal[0].telling == 1:
+        note_pick(m, p, chosen, now)
     if pcpu.hint_vcpu >= 0:
         if pcpu.hint_vcpu == chosen:
             m.boost[m.vcpu[chosen].vm, pcpu.hint_class].honoured += 1
@@ -52,6 +55,8 @@ def schedule(m, p, state, now):
     if chosen < 0:
         sleep_idle(m, p, now)
     else:
+        if is_vcpu(m, chosen):
+            note_run(m, p, chosen, now)
         go(m, p, SWITCHING, now + m.cost[0].context_switch)
 
 

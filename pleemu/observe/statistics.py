@@ -41,6 +41,7 @@ def count_pause_exit(m, v, pc, now, guest_cycles, window, gap_cycles):
         run.vcpu = v
         run.pc = pc
         run.first = now
+        run.number = vcpu.exit_number
         run.guest = 0
         run.first_window = window
     else:

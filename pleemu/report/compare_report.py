@@ -9,6 +9,7 @@ from rich.text import Text
 
 from pleemu.machine.result import Run, VmResult
 from pleemu.report import units
+from pleemu.report.decision_report import mean, share
 from pleemu.report.grid import Column, Grid
 from pleemu.report.run_report import paragraph
 from pleemu.report.timeline import TimelinePlot
@@ -33,6 +34,8 @@ def _sections(runs: Sequence[Run], hint: str) -> Iterator[RenderableType]:
     reference = reference_of(runs)
     yield _header(runs)
     yield policy_table(runs, reference)
+    if any(run.ple.exits and run.decisions.vms for run in runs):
+        yield decision_table(runs)
     if len(reference.vms) > 1:
         yield vm_table(runs, reference)
     yield TimelinePlot(runs)
@@ -87,6 +90,40 @@ def policy_table(runs: Sequence[Run], reference: Run) -> Grid:
             units.count(_operations(run)),
             _judged(_operations(run), _operations(reference)),
             _shares(run.vms),
+        )
+    return grid
+
+
+def decision_table(runs: Sequence[Run]) -> Grid:
+    """Return what the ground truth says of each policy's nominations."""
+    grid = Grid(
+        "Nominations, judged by the ground truth",
+        (
+            Column("policy", left=True, shrinks=True),
+            Column("precision"),
+            Column("recall"),
+            Column("exits/hand-over"),
+            Column("ran after"),
+            Column("released after", minor=1),
+            Column("spinning", minor=2),
+            Column("fairness", minor=3),
+        ),
+        note="Precision: useful of all nominations; recall: of the exits with somebody useful. Hand-over: somebody "
+        "useful ran. Ran after, released after: mean times from the first such exit until then, and until the lock "
+        "changed hands or the answer came. Spinning: share of the guest time. Fairness: Jain's index of CPU shares.",
+    )
+    for run in runs:
+        total = run.decisions.total
+        guest_ns = sum(vm.guest_share for vm in run.vms) * run.scenario.hardware.pcpus * run.duration_ns
+        grid.add(
+            run.policy,
+            share(total.precision),
+            share(total.recall),
+            mean(total.exits_per_hand_over),
+            "-" if total.ran_after_ns is None else units.time(total.ran_after_ns),
+            "-" if total.released_after_ns is None else units.time(total.released_after_ns),
+            units.percent(total.spin_ns, guest_ns),
+            f"{run.fairness:.3f}",
         )
     return grid
 

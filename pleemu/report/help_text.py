@@ -9,7 +9,7 @@ from attrs import NOTHING, Attribute
 
 from pleemu.conform.replay import FORMATS
 from pleemu.report.disasm_keys import DISASM_KEYS
-from pleemu.report.json_form import CONFORM_KEYS, RUN_KEYS
+from pleemu.report.json_form import CONFORM_KEYS, EXPLAIN_KEYS, RUN_KEYS
 from pleemu.scenario import Scenario
 from pleemu.structure import paths
 
@@ -33,6 +33,17 @@ def compare_help() -> str:
     examples += "\n  pleemu compare worst_case --across hardware.processor=haswell,skylake-sp,zen4"
     examples += "\n  pleemu compare worst_case --across 'vm.0.pinning=0,0;0,1' --across host.hz=250,1000 --pcpus 2"
     keys = '  runs          a list of runs: each has a name and the keys that are listed by "pleemu run --help"'
+    return f"{examples}\n\n{_fields()}\n\nKeys of the JSON object:\n{keys}"
+
+
+def explain_help() -> str:
+    """Return what stands below the options of ``pleemu explain --help``."""
+    examples = """\
+Examples:
+  pleemu explain worst_case                     (the most telling exits, and an overview)
+  pleemu explain worst_case 1 270-272 longest --policy debooster
+  pleemu explain my_guest.S first wasted --vcpus 4 --pcpus 2 --json"""
+    keys = "\n".join(f"  {key:14}{meaning}" for key, meaning in EXPLAIN_KEYS.items())
     return f"{examples}\n\n{_fields()}\n\nKeys of the JSON object:\n{keys}"
 
 

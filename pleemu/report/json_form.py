@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from pleemu.conform.replay import Conformance
+from pleemu.machine.judgement import Decisions, Judgement
 from pleemu.machine.result import Run
+
+if TYPE_CHECKING:
+    from pleemu.machine.story import Story
 
 # The keys of a run's object, as `pleemu run --help` documents them.
 RUN_KEYS = {
@@ -35,6 +39,10 @@ RUN_KEYS = {
     "migrations": "threads taken to another pCPU, per VM and cause: count",
     "paravirtual": "per VM that uses it: hypercalls, kicks, ipis, directed_yield_attempted and _successful (of "
     "hypercalls), steal_updates, steal_ns, tlb_flushes",
+    "decisions": "PAUSE exits judged by the ground truth, per VM and in total: useful, wasted, irrelevant, nobody, "
+    "unknown; useful_possible, precision, recall, hand_overs, exits_per_hand_over, ran_ns, ran_most_ns, releases, "
+    "released_ns, released_most_ns, spin_ns; refusals by rule, first_exits by verdict",
+    "fairness": "Jain's index of the VMs' CPU shares: 1 all the same, 1/n one has all",
     "vms": "per VM: name, vcpus, cpu_share, guest_share (of all pCPU time, 0..1), operations, image, compilers; "
     "halts, polls: halts that began with a poll, polled: polls that an interrupt ended",
     "threads": "per table [[thread]], threads of the host: name, count, cpu_share, bursts finished",
@@ -65,11 +73,27 @@ def run_to_dict(run: Run) -> dict[str, Any]:
         "boosts": [attrs.asdict(row) for row in run.boosts],
         "migrations": [attrs.asdict(row) for row in run.migrations],
         "paravirtual": [attrs.asdict(row) for row in run.paravirtual],
+        "decisions": decisions_to_dict(run.decisions),
         "vms": [attrs.asdict(vm) for vm in run.vms],
         "threads": [attrs.asdict(thread) for thread in run.threads],
     }
     plain = {key: values[key] if key in values else getattr(run, key) for key in RUN_KEYS}
     return {key: _finite(value) for key, value in plain.items()}
+
+
+def decisions_to_dict(decisions: Decisions) -> dict[str, Any]:
+    """Return the judgement of a run as plain values."""
+    return {
+        "vms": [_judgement(vm) for vm in decisions.vms],
+        "total": _judgement(decisions.total),
+        "refusals": [attrs.asdict(one) for one in decisions.refusals],
+        "first_exits": dict(decisions.first_exits),
+    }
+
+
+def _judgement(one: Judgement) -> dict[str, Any]:
+    derived = {name: getattr(one, name) for name in ("precision", "recall", "exits_per_hand_over")}
+    return {**attrs.asdict(one), **derived}
 
 
 def run_json(run: Run) -> str:
@@ -101,3 +125,34 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(one) for one in value]
     return value
+
+
+# The keys of an exit's object, as `pleemu explain --help` documents them.
+EXPLAIN_KEYS = {
+    "scenario": "the scenario's name",
+    "policy": "the policy's name",
+    "seed": "seed of all random choices",
+    "digest": "over all events of the run, in order",
+    "exits": "number of PAUSE exits of the run: those that can be explained are 1 to this",
+    "decisions": "as in a run's object",
+    "explained": "the exits that were asked for, in order: number, at_ns, spinner, pcpu, rip, symbol; waits_for "
+    "(lock, answer or empty), waiting_since_ns, lock, lock_symbol, in_order, holders, can_act, useful; looked_at: "
+    "vcpu, round, rule that refused it, answer of yield_to; target, verdict, accepted, next_here, target_pcpu, "
+    "next_there; hint: what its scheduler asks of a target (close, eligible; ignored, obeyed: nothing), distance_ns "
+    "and limit_ns of the target in virtual time, from the first in line or the average; slept; ran, ran_after_ns, "
+    "moved_by, moved, moved_after_ns, over_after_ns",
+}
+
+
+def explain_json(run: Run, stories: Iterable[Story]) -> str:
+    """Return stories as the JSON text that `pleemu explain --json` prints."""
+    values = {
+        "scenario": run.scenario.name,
+        "policy": run.policy,
+        "seed": run.seed,
+        "digest": run.digest,
+        "exits": run.ple.exits,
+        "decisions": decisions_to_dict(run.decisions),
+        "explained": [attrs.asdict(story) for story in stories],
+    }
+    return json.dumps({key: values[key] for key in EXPLAIN_KEYS}, indent=2, allow_nan=False)

@@ -11,6 +11,7 @@ from pleemu.machine.result import ExitStatistics, Run
 from pleemu.observe.events import PAUSE_EXIT_NAMES
 from pleemu.observe.records import MIGRATIONS
 from pleemu.report import units
+from pleemu.report.decision_report import verdict_table
 from pleemu.report.grid import Column, Grid
 from pleemu.schedule import how_to_replay
 
@@ -41,6 +42,8 @@ def _sections(run: Run, hint: str) -> Iterator[RenderableType]:
         yield migration_table(run)
     if any(vm.halts for vm in run.vms):
         yield halt_table(run)
+    if run.ple.exits and run.decisions.vms:
+        yield verdict_table(run)
     if run.paravirtual:
         yield paravirtual_table(run)
     yield vm_table(run)
@@ -273,7 +276,8 @@ def vm_table(run: Run) -> Grid:
             Column("per second", minor=3),
             Column("PAUSE exits"),
         ),
-        note="Shares are of all pCPU time. Operations: `operation_done` probes.",
+        note="Shares are of all pCPU time. Operations: `operation_done` probes."
+        + (f" Fairness (Jain's index of the CPU shares): {run.fairness:.3f}." if len(run.vms) > 1 else ""),
     )
     for vm, given in zip(run.vms, run.scenario.vm, strict=True):
         pauses = sum(row.count for row in run.exits if row.vm == vm.name and row.reason in PAUSE_EXIT_NAMES)

@@ -12,6 +12,7 @@ from pleemu.scheduler.account import (
     DEQUEUE_SPECIAL,
     ENQUEUE_MIGRATED,
     ENQUEUE_WAKEUP,
+    clear_buddies,
 )
 from pleemu.scheduler.debooster import deboost
 from pleemu.scheduler.mru import list_move
@@ -104,13 +105,16 @@ def wakeup_preempt(m, q, task, fork, now):
 def pick_next_task(m, q, now):
     """__schedule(): the task that ``q`` runs from now on, -1 for idle; a sleeper leaves the queue."""
     if m.tunables[0].model == CHAOS:
+        m.rq[q].forced = 0  # it obeys anyway, if no preemption point comes first
         return chaos.pick(m, q)
     rq = m.rq[q]
     prev = rq.curr
     if prev >= 0 and m.task[prev].state != TASK_RUNNING:
         special = DEQUEUE_SPECIAL if m.task[prev].state == TASK_DEAD else 0
         dequeue_task(m, q, prev, DEQUEUE_SLEEP | special, now)
-    chosen = pick_task(m, q, now)
+    chosen = forced_next(m, q)
+    if chosen < 0:
+        chosen = pick_task(m, q, now)
     if chosen != prev:
         if prev >= 0:
             put_prev_task(m, q, prev, now)
@@ -121,6 +125,20 @@ def pick_next_task(m, q, now):
         list_move(m, q, chosen)
     rq.need_resched = 0
     return chosen
+
+
+@compiled
+def forced_next(m, q):
+    """Whom the policy `ideal` has named, once, whatever the scheduler thinks of it; -1 nobody. No kernel does this.
+
+    Who sleeps by now, even if its dequeue is delayed, or has been moved to another queue is not forced.
+    """
+    task = m.rq[q].forced - 1
+    m.rq[q].forced = 0
+    if task < 0 or m.task[task].on_rq == 0 or m.task[task].cpu != q or m.task[task].state != TASK_RUNNING:
+        return -1
+    clear_buddies(m, q, task)
+    return task
 
 
 @compiled

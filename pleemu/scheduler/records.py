@@ -65,6 +65,8 @@ RQ = np.dtype(
         ("deboost_yielder", "i8"),  # the last pair, and when
         ("deboost_target", "i8"),
         ("deboost_pair_at", "i8"),
+        # policy `ideal`
+        ("forced", "i8"),        # 1 + the task to be picked next, 0 none
         # chaos
         ("first", "i8"),         # the queue
         ("tail", "i8"),

@@ -1,0 +1,125 @@
+"""Ground truth: whom a spinning vCPU waits for, at last (the graph itself: `observe.waits`).
+
+    C(me)           everyone that ``me`` waits for, directly or through others
+    can act         a member that waits for nobody itself: what it does next brings ``me`` nearer to its goal
+    frontier(me)    those of C(me) that can act, are runnable and are not on a pCPU: whom to boost
+
+Who waits for whom:
+* for a lock: for all of its holders; if it serves in order, also for those who took their places earlier;
+* for an answer: for who is to give it. Who waits for something itself can answer all the same if it takes
+  interrupts, or is in the handler already.
+
+A lock that nobody holds and nobody is before you in is no wait: you only have to run. A granted lock whose next owner
+is preempted has that owner in the frontier of all others.
+"""
+
+from pleemu.jit import compiled
+from pleemu.observe.records import WAIT_DEPTH
+from pleemu.observe.waits import is_handling
+from pleemu.scheduler.records import TASK_RUNNING
+
+# waiting.mark
+IN_CLOSURE, CAN_ACT, FOLLOWED = 1, 2, 4
+
+
+@compiled
+def mark_closure(m, me):
+    """Mark the members of C(me) with a new stamp; returns how many ``me`` waits for directly."""
+    m.journal[0].stamp += 1
+    todo, direct = follow(m, me, me, 0)
+    done = 0
+    while done < todo:
+        v = m.todo[done]
+        done += 1
+        todo, edges = follow(m, me, v, todo)
+        if edges == 0:
+            m.waiting[v].mark |= CAN_ACT
+    return direct
+
+
+@compiled
+def follow(m, me, v, todo):
+    """Add whom ``v`` waits for to the closure of ``me``; returns the length of the list of work, and how many."""
+    waiting = m.waiting[v]
+    vm = m.vm[m.vcpu[v].vm]
+    edges = 0
+    if waiting.answers > 0:
+        for number in range(vm.vcpus):
+            if (m.awaited[v, number >> 6] >> (number & 63)) & 1 == 1:
+                edges += 1
+                todo = add(m, me, vm.first_vcpu + number, can_answer(m, vm.first_vcpu + number), todo)
+    if waiting.depth == 0 or waiting.depth > WAIT_DEPTH:
+        return todo, edges
+    lock = waiting.lock[waiting.depth - 1]
+    if m.lock[lock].holders > 0:
+        for number in range(vm.vcpus):
+            if (m.holding[lock, number >> 6] >> (number & 63)) & 1 == 1 and vm.first_vcpu + number != v:
+                edges += 1
+                todo = add(m, me, vm.first_vcpu + number, False, todo)
+    place = m.cpu[v].place
+    if m.lock[lock].in_order == 1:
+        for other in range(vm.first_vcpu, vm.first_vcpu + vm.vcpus):
+            if other != v and is_before(m, other, lock, place):
+                edges += 1
+                todo = add(m, me, other, False, todo)
+    return todo, edges
+
+
+@compiled
+def add(m, me, v, acts, todo):
+    """Make ``v`` a member, unless it is ``me``; if it cannot act at once, what it waits for is to be followed."""
+    if v == me:
+        return todo
+    waiting = m.waiting[v]
+    if waiting.stamp != m.journal[0].stamp:
+        waiting.stamp = m.journal[0].stamp
+        waiting.mark = IN_CLOSURE
+    if acts:
+        waiting.mark |= CAN_ACT
+    elif waiting.mark & FOLLOWED == 0:
+        waiting.mark |= FOLLOWED
+        m.todo[todo] = v
+        todo += 1
+    return todo
+
+
+@compiled
+def is_before(m, v, lock, place):
+    """Does ``v`` wait for the lock, too, in an earlier place? Without one, 0, all places are earlier."""
+    waiting = m.waiting[v]
+    levels = min(waiting.depth, WAIT_DEPTH)
+    for level in range(levels):
+        if waiting.lock[level] == lock:
+            own = m.cpu[v].place if level == waiting.depth - 1 else waiting.place[level]
+            return own > 0 and (place == 0 or own < place)
+    return False
+
+
+@compiled
+def can_answer(m, v):
+    """Can ``v`` acknowledge an interrupt as soon as it runs, even if it waits for a lock itself?"""
+    waiting, cpu = m.waiting[v], m.cpu[v]
+    if cpu.interrupt_flag == 1:
+        return True
+    if not is_handling(cpu):
+        return False
+    return not 0 < waiting.depth <= WAIT_DEPTH or waiting.handling[waiting.depth - 1] == 0
+
+
+@compiled
+def mark_of(m, v):
+    """IN_CLOSURE and CAN_ACT of a vCPU, in the latest closure; 0 outside."""
+    return m.waiting[v].mark & (IN_CLOSURE | CAN_ACT) if m.waiting[v].stamp == m.journal[0].stamp else 0
+
+
+@compiled
+def is_awaited(m, v):
+    """Is the vCPU in the frontier of the latest closure?
+
+    Whom the policy `ideal` has forced already is on its way to a pCPU.
+    """
+    task = m.task[v]
+    rq = m.rq[task.cpu]
+    if mark_of(m, v) & CAN_ACT == 0 or task.state != TASK_RUNNING or task.on_rq == 0:
+        return False
+    return rq.curr != v and rq.forced != v + 1
