@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import namedtuple
 
 import attrs
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_machines import GUESTS, Command, observe, programs_of
+from made_machines import GUESTS, Command, observe, prepare_core, programs_of
 
+from pleemu.cli import main
 from pleemu.hardware.records import CLOCK, PCPU
 from pleemu.jit import callable_alone
 from pleemu.machine import timers
@@ -37,7 +39,7 @@ SLOW = {"hardware.tsc_khz": str(KHZ), "hardware.core_khz": str(KHZ), "host.hz": 
 
 
 def spin(fields, *, vcpus=1, pcpus=1, duration="400ms", vms=1, base=SLOW):
-    """vCPUs that spin without exits, on a slow machine."""
+    """Run vCPUs that spin without exits, on a slow machine."""
     changes = {"vcpus": vcpus, "pcpus": pcpus, "vms": vms, "duration": duration, "policy": "no-ple"}
     return observe(Command(SPIN, changes, {**base, **fields}))
 
@@ -63,8 +65,8 @@ def test_shares_are_as_the_weights_of_nice(vm_nice, thread_nice, hogs):
     run = spin(fields, vms=2, duration="600ms").run
     mine, other, theirs = WEIGHTS[vm_nice + 20], WEIGHTS[20], WEIGHTS[thread_nice + 20] * hogs
     total = mine + other + theirs
-    for share, weight in zip((*(vm.cpu_share for vm in run.vms), run.threads[0].cpu_share), (mine, other, theirs)):
-        assert share == pytest.approx(weight / total, abs=0.03)
+    shares = [*(vm.cpu_share for vm in run.vms), run.threads[0].cpu_share]
+    assert shares == pytest.approx([weight / total for weight in (mine, other, theirs)], abs=0.03)
 
 
 def wakeups_of(found, task):
@@ -89,7 +91,7 @@ def test_timer_wakes_an_idle_pcpu_at_the_exact_cycle(period_us, khz):
 
 
 def test_timer_takes_a_guest_out_at_once():
-    """A pCPU in guest mode: an EXTERNAL_INTERRUPT exit, and the thread runs within 10 us; its share is busy / period."""
+    """A pCPU in guest mode: an EXTERNAL_INTERRUPT exit, the thread runs within 10 us, and has busy / period of it."""
     fields = thread(name="kw", busy_us=100, period_us=1000)
     found = spin(fields, base={"host.hz": "100"}, duration="200ms")
     woken, ran = wakeups_of(found, 1)
@@ -151,6 +153,19 @@ def test_yield_to_counts_threads_of_the_host():
     assert alone.ple.exits > 0
     assert not alone.boosts
     assert sum(row.accepted for row in with_hog.boosts) == sum(row.attempts for row in with_hog.boosts) > 0
+
+
+def test_command_line_adds_a_thread(capsys):
+    """A scenario without threads gets one by its name, and the JSON says what it had."""
+    arguments = ["run", "case_study", "--duration", "30ms", "--thread.0.name", "hog", "--thread.0.nice=-3", "--json"]
+    prepare_core()
+    assert main(arguments) == 0
+    run = json.loads(capsys.readouterr().out)
+    assert run["threads"] == [{"name": "hog", "count": 1, "cpu_share": run["threads"][0]["cpu_share"], "bursts": 0}]
+    assert run["threads"][0]["cpu_share"] + run["vms"][0]["cpu_share"] + run["idle_share"] == pytest.approx(1)
+    assert run["threads"][0]["cpu_share"] > 0.3
+    assert main(["run", "case_study", "--thread.0.nice", "5"]) == 2
+    assert "thread.0.name: is missing" in capsys.readouterr().err
 
 
 # ---- ticks
