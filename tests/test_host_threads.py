@@ -126,6 +126,15 @@ def test_preempted_bursts_go_on_where_they_stopped(busy_us, period_us, nice):
     assert preempted > 0 or busy_us < 2000
 
 
+def test_ticks_are_no_part_of_a_burst():
+    """A burst of 20 ms alone on its pCPU is as much longer as the ticks in it take: 1000 Hz, 30 us each."""
+    fields = FREE | {"cost.tick_ns": "30000"} | thread(name="kw", busy_us=20_000, period_us=50_000, pinning=1)
+    found = spin(fields, pcpus=2, duration="90ms")
+    ran = [cycle for cycle, a in found.of_kind(SCHED_SWITCH)[["cycle", "a"]].tolist() if a == 1]
+    begins = (70, 50 * KHZ)  # the first one 700 ns after its birth
+    assert [cycle - begin for cycle, begin in zip(ran, begins, strict=True)] == [20 * KHZ + 20 * 3000] * 2
+
+
 def test_burst_that_is_late_leaves_a_period_out():
     """A thread that gets half of what it wants never sleeps long, and its wake-ups stay on multiples of its period."""
     found = spin(FREE | thread(name="kw", busy_us=900, period_us=1000) | thread(1, name="hog"), duration="200ms")
