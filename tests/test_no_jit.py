@@ -95,6 +95,7 @@ UNITS = {
     "pause_filter": ("test_pause_filter.py", "-k", "not machine"),
     "window": ("test_window.py",),
     "on_spin": ("test_on_spin.py",),
+    "halt_poll": ("test_halt_poll.py", "-k", "follows"),
     "apic": ("test_apic.py",),
     "execute": ("test_execute.py",),
     "instruction_set": ("test_instruction_set.py", "-k", "not interrupts"),
