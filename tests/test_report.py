@@ -108,7 +108,7 @@ def test_threads_of_the_host_are_reported() -> None:
     assert re.search(r"hog +1 +0 +10\.0% +-\n", text)
     assert "3 host threads" in text
     assert "idle for 25.0%" in text
-    compared = rendered(compare_report([storm(scenario=scenario)]))
+    compared = rendered(compare_report([storm(scenario=scenario)]), 140)
     assert "50/50 %, host 20 %" in compared
     assert "kworker" in compared
     assert re.search(r"vm0 +2 +50", text)
