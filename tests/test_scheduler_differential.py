@@ -61,3 +61,11 @@ def test_the_file_that_a_failure_leaves_is_replayed_with_its_features(scheduler,
     for text, agreeing in ((written["features"], 1), ("", 0)):
         path.write_text(json.dumps({"format": format_of(scheduler), "scenarios": [written | {"features": text}]}))
         assert replay_file(path).agreeing == agreeing
+
+
+@pytest.mark.parametrize("scheduler", REFERENCES)
+def test_a_task_that_is_alone_for_a_year(scheduler):
+    """Its vruntime times its weight is more than 64 bits hold; who is alone is the average without a product."""
+    scenario = machine_of(scheduler, nice=[-20, 0])
+    scenario["ops"] = [["new", 0, 0], ["sched", 0], ["adv", 365 * 86_400 * 10**9], ["tick", 0], ["new", 1, 0]]
+    assert compare(scheduler, scenario)[1] is None
