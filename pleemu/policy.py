@@ -101,18 +101,18 @@ def check_policy(policy: Policy, scheduler: str) -> None:
     model = HOST_SCHEDULERS[scheduler].model
     if policy.debooster is None or DEBOOSTERS[policy.debooster] == model:
         return
-    there = [name for name, kind in DEBOOSTERS.items() if kind == model]
-    parts = [part for part in policy.name.split("+") if part != policy.debooster] + there[-1:]
+    there = [name for name in _COMPARED[model] if name in DEBOOSTERS]
+    parts = [part for part in policy.name.split("+") if part != policy.debooster] + there
     raise ScenarioError(
         f"policy {policy.name!r} does not go with host.scheduler {scheduler!r}: {policy.debooster} changes "
         f"{DEBOOSTERS[policy.debooster]}; use {'+'.join(parts) or 'vanilla'!r} or another scheduler"
     )
 
 
-def policies(names: str) -> tuple[Policy, ...]:
-    """Return the policies of a comma-separated list, or all shipped ones for ``all``."""
+def policies(names: str, scheduler: str = "cfs-5.6") -> tuple[Policy, ...]:
+    """Return the policies of a comma-separated list, or for ``all`` those that fit the host scheduler."""
     if names.strip() == "all":
-        return POLICIES
+        return fitting(scheduler)
     chosen = [policy(name) for name in names.split(",")]
     doubled = next((one.name for number, one in enumerate(chosen) if one in chosen[:number]), None)
     if doubled is not None:

@@ -53,7 +53,7 @@ def cases_of(scenario: Scenario, policies: str | None = None, axes: Sequence[str
 
 
 def _cases_of(scenario: Scenario, policies: str | None, axes: Sequence[str | Axis]) -> Comparison:
-    chosen = policies_named(policies) if policies else ()
+    chosen = policies_named(policies, scenario.host.scheduler) if policies else ()
     if axes:
         parsed = [axis if isinstance(axis, Axis) else parse_axis(axis) for axis in axes]
         return Comparison(across(scenario, parsed, chosen), ", ".join(axis.path for axis in parsed))

@@ -8,7 +8,7 @@ from pathlib import Path
 from pleemu import catalogue
 from pleemu.hardware import isa
 from pleemu.kernel import HOST_SCHEDULERS, factor
-from pleemu.policy import POLICIES
+from pleemu.policy import DEBOOSTERS, POLICIES, policy
 from pleemu.processor import FIGURES, PROCESSORS, Processor
 from pleemu.report.grid import Column, Grid
 from pleemu.scenario import Kvm, load
@@ -51,8 +51,8 @@ def scenarios() -> Grid:
 def policies() -> Grid:
     """Return the yield policies."""
     grid = Grid("Policies", (_NAME, _SUMMARY), note="Join parts with +, as in strict-boost+debooster.")
-    for policy in POLICIES:
-        grid.add(policy.name, policy.summary)
+    for one in dict.fromkeys((*POLICIES, *map(policy, DEBOOSTERS))):
+        grid.add(one.name, one.summary)
     return grid
 
 
