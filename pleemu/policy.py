@@ -37,7 +37,7 @@ _PARTS = {
     "strict-boost": "nominate only preempted vCPUs and those that the spinner sent an IPI",
     "debooster": "CFS: raise the yielder's vruntime until the nominated vCPU is picked (v5.6)",
     "debooster-rfc": "the same, as posted for review in 2021: the yielder's weight decides how far",
-    "debooster-2025-v1": "EEVDF: the same as first posted: its rate limit begins anew at each yield",
+    "debooster-2025-v1": "EEVDF: that penalty as first posted: its rate limit begins anew at each yield",
     "debooster-2025-v2": "EEVDF: a bounded penalty on the yielder, at most one in 6 ms a CPU",
 }
 
