@@ -14,7 +14,7 @@ from made_runs import scenario_of
 from pleemu.errors import ScenarioError
 from pleemu.hardware.isa import PROBES
 from pleemu.observe import events
-from pleemu.scenario import Hardware
+from pleemu.scenario import Hardware, Thread
 from pleemu.trace.perf_script import perf_script
 
 LINE = re.compile(
@@ -120,6 +120,17 @@ def test_idle_is_the_swapper_of_its_cpu(tmp_path: Path) -> None:
         "CPU 0/KVM 2677 [003] 0.000001: sched:sched_switch: prev_comm=CPU 0/KVM prev_pid=2677 prev_prio=120 "
         "prev_state=S ==> next_comm=swapper/3 next_pid=0 next_prio=120"
     )
+
+
+def test_priority_is_120_and_the_nice_value_in_every_event(tmp_path: Path) -> None:
+    """A thread of the host of nice -5, behind eight vCPUs, is woken, moved and switched to."""
+    happened = [
+        (0, events.SCHED_WAKEUP, 0, 0, 8, 0, 0),
+        (0, events.SCHED_MIGRATE, 0, 0, 8, 0, 1),
+        (0, events.SCHED_SWITCH, 1, -1, -1, 8, events.STATE_RUNNING),
+    ]
+    lines = traced(tmp_path, [happened], thread=(Thread(name="kw", nice=-5),))
+    assert [re.search(r"(?: |next_)prio=(\d+)", line)[1] for line in lines] == ["115"] * 3
 
 
 def test_time_follows_the_core_clock(tmp_path: Path) -> None:
