@@ -149,6 +149,17 @@ def test_nice_is_in_the_priority(tmp_path: Path) -> None:
     ]
 
 
+def test_priority_is_120_and_the_nice_value_in_every_event(tmp_path: Path) -> None:
+    """A thread of the host of nice -5, behind eight vCPUs, is woken, moved and switched to."""
+    happened = [
+        (0, events.SCHED_WAKEUP, 0, 0, 8, 0, 0),
+        (0, events.SCHED_MIGRATE, 0, 0, 8, 0, 1),
+        (0, events.SCHED_SWITCH, 1, -1, -1, 8, events.STATE_RUNNING),
+    ]
+    lines = traced(tmp_path, [happened], thread=(Thread(name="kw", nice=-5),))
+    assert [re.search(r"(?: |next_)prio=(\d+)", line)[1] for line in lines] == ["115"] * 3
+
+
 def test_time_follows_the_core_clock(tmp_path: Path) -> None:
     """Cycles are core cycles: a faster core has shorter ones."""
     hardware = Hardware(pcpus=1, tsc_khz=2_000_000, core_khz=4_000_000)

@@ -20,14 +20,18 @@ from pleemu.scheduler.core import pick_next_task
 
 @compiled
 def schedule(m, p, state, now):
-    """schedule(): pick, and switch if it is another thread."""
+    """schedule(): pick, and switch if it is another thread.
+
+    DEVIATION: a pCPU that has just pushed its running thread away takes no other in its place: here the two are
+    one step, and it could take back the very thread that it has not yet left.
+    """
     pcpu = m.pcpu[p]
     prev = pcpu.vcpu
     pushed = -1
     if m.balance[p].active_balance == 1:
         pushed = active_load_balance(m, p, now, state == STATE_RUNNING or state == STATE_PREEMPTED)
     chosen = pick_next_task(m, p, cycles_to_ns(m.clock[0], now))
-    if chosen < 0 and prev >= 0 and newidle_balance(m, p, now):
+    if chosen < 0 and prev >= 0 and pushed < 0 and newidle_balance(m, p, now):
         chosen = pick_next_task(m, p, cycles_to_ns(m.clock[0], now))
     if pcpu.hint_vcpu >= 0:
         if pcpu.hint_vcpu == chosen:
