@@ -248,7 +248,7 @@ def test_threads_move_for_every_cause() -> None:
 
 
 def test_a_pushed_thread_is_not_taken_back_at_once() -> None:
-    """Active balance leaves a pCPU without work beside crowded ones: what it pushed has left it when others may pull."""
+    """Active balance leaves a pCPU without work beside crowded ones: what it pushed is gone when others may pull."""
     fields = FAST | {
         "hardware.tsc_khz": "5000",
         "hardware.llc_pcpus": "2",

@@ -16,6 +16,7 @@ from pleemu.observe.journal import record
 from pleemu.observe.statistics import add_running
 from pleemu.scheduler.balance import active_load_balance, finish_active_balance, newidle_balance
 from pleemu.scheduler.core import pick_next_task
+from pleemu.scheduler.preemption import arm
 
 
 @compiled
@@ -97,6 +98,7 @@ def carry_on(m, p, task, now):
         go_on(m, p, task, m.vcpu[task].resume, now)
     else:
         m.thread[task - m.vcpu.shape[0]].computing_from = now
+        arm(m, p, now)
         go(m, p, COMPUTING, now)
 
 
