@@ -51,7 +51,7 @@ _PARTS = {
     **{name: cure.what for name, cure in CURES.items()},
     "debooster": "CFS: raise the yielder's vruntime until the nominated vCPU is picked (v5.6)",
     "debooster-rfc": "the same, as posted for review in 2021: the yielder's weight decides how far",
-    "debooster-2025-v1": "EEVDF: the same as first posted: its rate limit begins anew at each yield",
+    "debooster-2025-v1": "EEVDF: that penalty as first posted: its rate limit begins anew at each yield",
     "debooster-2025-v2": "EEVDF: a bounded penalty on the yielder, at most one in 6 ms a CPU",
 }
 
@@ -135,8 +135,8 @@ def check_policy(policy: Policy, scheduler: str) -> None:
     if policy.debooster is None or suits(policy, scheduler):
         return
     model = HOST_SCHEDULERS[scheduler].model
-    there = [name for name, kind in DEBOOSTERS.items() if kind == model]
-    parts = [part for part in policy.name.split("+") if part != policy.debooster] + there[-1:]
+    there = [name for name in _COMPARED[model] if name in DEBOOSTERS]
+    parts = [part for part in policy.name.split("+") if part != policy.debooster] + there
     raise ScenarioError(
         f"policy {policy.name!r} does not go with host.scheduler {scheduler!r}: {policy.debooster} changes "
         f"{DEBOOSTERS[policy.debooster]}; use {'+'.join(parts) or 'vanilla'!r} or another scheduler"
@@ -148,7 +148,7 @@ ALL = tuple(policy(name) for name in (*_PARTS, "strict-boost+debooster"))
 
 
 def policies(names: str) -> tuple[Policy, ...]:
-    """Return the policies of a comma-separated list, or every one for ``all``."""
+    """Return the policies of a comma-separated list, or every one for ``all``, whatever the scheduler."""
     if names.strip() == "all":
         return ALL
     chosen = [policy(name) for name in names.split(",")]

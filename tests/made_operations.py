@@ -39,7 +39,7 @@ def machine_of(
     return {"seed": 0, "kind": "made", **machine, "ops": [], "states": []}
 
 
-def made_machine(scheduler: str, random: Random, *, default_features: bool) -> dict:
+def made_machine(scheduler: str, random: Random) -> dict:
     """Return a machine of any size; every second one has features switched at random."""
     nices = random.choice(([0], [0], [0, 0, 5, -5], range(-20, 20), [-20, 19], [random.randrange(-20, 20)]))
     scenario = machine_of(
@@ -50,17 +50,17 @@ def made_machine(scheduler: str, random: Random, *, default_features: bool) -> d
         hz=random.choice(RATES),
         t0=random.choice((0, 1, 10**9, random.randrange(10**15))),
     )
-    if not default_features and random.random() < 0.5:
+    if random.random() < 0.5:
         reference = REFERENCES[scheduler]
         unlike = {one for one in reference.KNOWN_FEATURES if random.random() < 0.3}
         scenario["features"] = sorted(reference.FEATURES ^ unlike)
     return scenario
 
 
-def made_scenario(scheduler: str, seed: int, *, length: int = 300, default_features: bool = False) -> dict:
+def made_scenario(scheduler: str, seed: int, *, length: int = 300) -> dict:
     """Return a scenario of up to so many operations, without states."""
     random = Random(f"{scheduler} {seed}")
-    scenario = made_machine(scheduler, random, default_features=default_features) | {"seed": seed}
+    scenario = made_machine(scheduler, random) | {"seed": seed}
     maker = Maker(REFERENCES[scheduler].of(scenario), random, 10**9 // scenario["hz"])
     wanted = random.randint(1, length)
     while len(maker.ops) < wanted and maker.in_range():

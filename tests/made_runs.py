@@ -14,12 +14,13 @@ from pleemu.machine.result import (
     MigrationStatistics,
     PleStatistics,
     Run,
+    ThreadResult,
     Timeline,
     VmResult,
 )
 from pleemu.observe.records import MIGRATIONS
 from pleemu.policy import POLICIES
-from pleemu.scenario import Hardware, Scenario, Variant, Vm
+from pleemu.scenario import Hardware, Scenario, Thread, Variant, Vm
 
 COLUMNS = 128
 
@@ -40,6 +41,7 @@ def storm(policy: str = "vanilla", longest: int = 101, *, scenario: Scenario | N
     holder = tuple(0.0 if 20 <= column % 64 < 60 else 0.45 for column in range(COLUMNS))
     hits = tuple(longest // 3 if 20 <= column % 64 < 60 else 0 for column in range(COLUMNS))
     names = tuple(f"{vm.name}/{vcpu}" for vm in scenario.vm for vcpu in range(vm.vcpus))
+    names += tuple(f"{one.name}/{copy}" for one in scenario.thread for copy in range(one.count))
     return Run(
         scenario=scenario,
         policy=policy,
@@ -126,6 +128,10 @@ def storm(policy: str = "vanilla", longest: int = 101, *, scenario: Scenario | N
             for cause in MIGRATIONS[1:]
             if longest % 2
         ),
+        threads=tuple(
+            ThreadResult(name=one.name, count=one.count, cpu_share=0.1, bursts=12_345) for one in scenario.thread
+        ),
+        idle_share=0.25,
         timeline=Timeline(
             column_ns=scenario.duration_ns // COLUMNS,
             vcpu_names=names,
@@ -147,7 +153,17 @@ _shares = st.floats(0, 1)
 any_name = st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), min_size=1, max_size=30).filter(
     lambda name: name.isprintable() and name.strip() != ""
 )
+_nices = st.just(0) | st.integers(-20, 19)
 _settings = st.lists(any_name.map("host.hz={}".format), min_size=1, max_size=2)
+_comms = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=15)
+_threads = st.builds(
+    Thread,
+    name=_comms,
+    count=st.integers(1, 5),
+    busy_us=st.integers(1, 1000),
+    period_us=st.sampled_from((0, 5000)),
+    nice=st.integers(-20, 19),
+)
 _variants = st.builds(Variant, name=any_name, set=_settings)
 
 
@@ -163,7 +179,10 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         seed=draw(st.integers(0, 2**63 - 1)),
         duration_ms=draw(st.floats(1e-6, 600_000)),
         hardware=Hardware(pcpus=draw(st.integers(1, 1024))),
-        vm=tuple(Vm(name=name, program=draw(any_name), vcpus=draw(st.integers(1, 5))) for name in names),
+        vm=tuple(
+            Vm(name=name, program=draw(any_name), vcpus=draw(st.integers(1, 5)), nice=draw(_nices)) for name in names
+        ),
+        thread=draw(st.lists(_threads, max_size=2, unique_by=lambda one: one.name)),
         variant=draw(st.lists(_variants, max_size=2, unique_by=lambda one: one.name)),
     )
 
@@ -198,7 +217,15 @@ def runs(draw: st.DrawFn, scenario: Scenario | None = None) -> Run:
             runs=found,
         ),
         vms=tuple(
-            attrs.evolve(vm, cpu_share=draw(_shares), guest_share=draw(_shares), operations=draw(_counts))
+            attrs.evolve(
+                vm,
+                cpu_share=draw(_shares),
+                guest_share=draw(_shares),
+                operations=draw(_counts),
+                halts=draw(_counts),
+                polls=draw(_counts),
+                polled=draw(_counts),
+            )
             for vm in base.vms
         ),
         timeline=Timeline(

@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 import pytest
-from made_operations import REFERENCES, format_of
+from made_operations import REFERENCES
 from reference.fair import Host, Task
 
-from pleemu.conform import replay
+from pleemu.conform.scheduler import CfsScenario, EevdfScenario, Machine
 from pleemu.conform.vectors import structure
 
 
-def known(scheduler: str) -> bool:
-    """Whether `pleemu conform` can replay this scheduler."""
-    return format_of(scheduler) in replay.FORMATS
+def recordable(scheduler: str, scenario: dict) -> dict:
+    """Return a scenario as a file has it: features, which the reference lists, are written as for the kernel."""
+    if "features" not in scenario:
+        return scenario
+    on, names = scenario["features"], sorted(REFERENCES[scheduler].KNOWN_FEATURES)
+    return scenario | {"features": " ".join(name if name in on else f"NO_{name}" for name in names)}
 
 
-def room_of(scheduler: str, scenario: dict):
+def room_of(scheduler: str, scenario: dict) -> Machine:
     """Return pleemu's machine for a scenario, with `apply` and `state` like the reference."""
-    module = import_module(f"pleemu.conform.{replay.FORMATS[format_of(scheduler)]}")
-    if not hasattr(module, "SCHEDULERS"):  # it knows CFS alone, and no features
-        return module.Machine(structure(module.Scenario, scenario, "made"))
-    kind = module.CfsScenario if scheduler == "cfs-5.6" else module.EevdfScenario
-    machine = module.Machine(scheduler, structure(kind, scenario, "made"))
-    if "features" in scenario:
-        known_features = REFERENCES[scheduler].KNOWN_FEATURES
-        words = " ".join(one if one in scenario["features"] else f"NO_{one}" for one in sorted(known_features))
-        version = module.SCHEDULERS[scheduler]
-        values = version.tunables(cpus=scenario["online_cpus"], hz=scenario["hz"], features=words)
-        for name, value in values.items():
-            machine.host.tunables[name] = value
-    return machine
-
-
-def knows_features(scheduler: str) -> bool:
-    """Whether features can be switched there."""
-    return hasattr(import_module(f"pleemu.conform.{replay.FORMATS[format_of(scheduler)]}"), "SCHEDULERS")
+    kind = CfsScenario if scheduler == "cfs-5.6" else EevdfScenario
+    return Machine(scheduler, structure(kind, recordable(scheduler, scenario), "made"))
 
 
 class Followed:
@@ -70,14 +55,7 @@ def side_of(side: str, scheduler: str, scenario: dict):
 
 
 SIDES = [
-    pytest.param(
-        side,
-        scheduler,
-        marks=pytest.mark.skip(f"pleemu conform does not know {scheduler} yet")
-        if side == "room" and not known(scheduler)
-        else (),
-        id=f"{scheduler}-{side}",
-    )
+    pytest.param(side, scheduler, id=f"{scheduler}-{side}")
     for scheduler in REFERENCES
     for side in ("reference", "room")
 ]
@@ -111,11 +89,11 @@ class Driven:
         return self.now
 
 
-def first_difference(expected: dict, found: dict, keys: set[str] | None = None) -> str | None:
-    """Return the first key of a state that differs, with both values; ``keys``: what of a CPU is compared."""
+def first_difference(expected: dict, found: dict) -> str | None:
+    """Return the first key of a state that differs, with both values."""
     for number, (right, here) in enumerate(zip(expected["cpu"], found["cpu"], strict=True)):
         for key in right:
-            if (keys is None or key in keys) and right[key] != here.get(key):
+            if right[key] != here.get(key):
                 return f"cpu {number}.{key}: the reference has {right[key]}, the other side {here.get(key)}"
     for key in expected:
         if key != "cpu" and expected[key] != found.get(key):
@@ -138,7 +116,6 @@ def compare(scheduler: str, scenario: dict) -> tuple[int, str | None, list[dict]
         except AssertionError as error:
             return number, f"step {number} {op}: {error}", states
         states.append(expected)
-        compared = set(found["cpu"][0]) if not hasattr(room, "version") else None  # today's CFS has no mru
-        if difference := first_difference(expected, found, compared):
+        if difference := first_difference(expected, found):
             return number, f"step {number} {op}: {difference}", states
     return len(scenario["ops"]), None, states

@@ -463,3 +463,16 @@ def test_policies_that_change_vruntimes_do_not_go_with_it() -> None:
         cases_of(Command("case_study").scenario(), "debooster", ["host.scheduler=cfs-5.6,chaos"])
     assert [case.name for case in cases_of(scenario).cases] == list(FITTING)
     assert len(cases_of(Command("case_study").scenario()).cases) == 5
+
+
+def test_points_strike_in_threads_of_the_host() -> None:
+    """A hog is preempted as a guest is, at random and at the very cycle; the token replays both."""
+    hog = {"thread.0.name": "hog", "host.hz": "100"}
+    command = Command(str(GUESTS / "spin.S"), {"vcpus": 2, "pcpus": 1, "duration": "20ms"}, hog)
+    made = observe(with_chaos(command, chaos_max_ns=10_000))
+    assert all(0.2 < share < 0.5 for share in (made.run.vms[0].cpu_share / 2, made.run.threads[0].cpu_share))
+    again = observe(with_chaos(command, schedule=made.run.schedule))
+    assert again.run.digest == made.run.digest
+    exact = observe(with_chaos(command, schedule="0@100000:2,0@3000000:0")).run.points()
+    assert 0 <= exact[0].cycle - 100_000 < 20  # between two instructions
+    assert (exact[1].cycle, exact[1].thread) == (3_000_000, 0)

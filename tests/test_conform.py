@@ -151,6 +151,13 @@ MALFORMED = [
     ("cfs-5.6", lambda d: put(d, ["fly"], "scenarios", 3, "ops", 0), "['fly'] is no operation; known are adv, "),
     ("cfs-5.6", lambda d: put(d, ["tick", 99], "scenarios", 3, "ops", 0), "['tick', 99] names what is not there"),
     ("cfs-5.6", lambda d: remove(d, "scenarios", 3, "states", 0), "states of"),
+    ("cfs-5.6", lambda d: put(d, 3, "scenarios", 3, "states", 1, "cpu"), "a list of 1 CPUs is right @ scenarios[3]"),
+    ("cfs-5.6", lambda d: put(d, [7], "scenarios", 3, "states", 1, "cpu"), "@ scenarios[3].states[1].cpu"),
+    ("cfs-5.6", lambda d: d["scenarios"][3]["states"][1]["cpu"].append({}), "@ scenarios[3].states[1].cpu"),
+    ("cfs-5.6", lambda d: remove(d, "scenarios", 3, "states", 1, "cpu"), "@ scenarios[3].states[1].cpu"),
+    ("cfs-5.6", lambda d: put(d, 2**63 - 1, "scenarios", 3, "t0"), "beyond 64 bits @ scenarios[3].ops["),
+    ("cfs-5.6", lambda d: put(d, "PICK_BUDDY", "scenarios", 3, "features"), "'PICK_BUDDY' is no scheduler feature"),
+    ("cfs-5.6", lambda d: put(d, [], "scenarios"), "its list 'scenarios' is empty"),
 ]
 
 

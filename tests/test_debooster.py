@@ -1,5 +1,7 @@
 """Debooster by variant: only the yielder changes, by what the patches say."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,7 @@ from pleemu.conform.scheduler import Machine
 from pleemu.errors import ScenarioError
 from pleemu.jit import callable_once
 from pleemu.kernel import CFS, EEVDF
-from pleemu.policy import DEBOOSTERS, policy
+from pleemu.policy import DEBOOSTERS, check_policy, policy
 from pleemu.scheduler import debooster
 
 MS = 1_000_000
@@ -210,3 +212,18 @@ def test_policies_have_at_most_one():
     with pytest.raises(ScenarioError, match="has 2 deboosters; use one of debooster, debooster-2025-v2"):
         policy("debooster+debooster-2025-v2")
     assert {name: policy(name).debooster for name in DEBOOSTERS} == {name: name for name in DEBOOSTERS}
+
+
+@pytest.mark.parametrize(
+    ("name", "scheduler", "instead"),
+    [
+        ("debooster-2025-v1", "cfs-5.6", "debooster"),
+        ("strict-boost+debooster", "eevdf-6.6", "strict-boost+debooster-2025-v2"),
+        ("debooster", "chaos", "vanilla"),
+    ],
+)
+def test_a_debooster_of_another_scheduler_is_answered_with_the_one_compared_there(name, scheduler, instead):
+    """And what is offered is accepted."""
+    with pytest.raises(ScenarioError, match=rf"use '{re.escape(instead)}' or another scheduler"):
+        check_policy(policy(name), scheduler)
+    check_policy(policy(instead), scheduler)

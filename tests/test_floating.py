@@ -245,3 +245,31 @@ def test_threads_move_for_every_cause() -> None:
             if vcpus == pcpus:
                 assert sum(vm.cpu_share for vm in observed.run.vms) > 0.97
     assert all(seen[cause] > 1 for cause in MIGRATIONS), seen
+
+
+def test_a_pushed_thread_is_not_taken_back_at_once() -> None:
+    """Active balance leaves a pCPU without work beside crowded ones: what it pushed is gone when others may pull."""
+    fields = FAST | {
+        "hardware.tsc_khz": "5000",
+        "hardware.llc_pcpus": "2",
+        "host.scheduler": "eevdf-6.12",
+        "host.hz": "1000",
+        "host.online_cpus": "1",
+        "cost.tick_ns": "20000",
+        "cost.wakeup_ns": "0",
+        "vm.1.pinning": '[0,"2-2","0-2",2]',
+        "vm.1.nice": "5",
+    }
+    fields |= {"thread.0.name": "a", "thread.0.count": "3", "thread.0.busy_us": "300", "thread.0.period_us": "3000"}
+    fields |= {"thread.0.nice": "-5", "thread.0.pinning": "[0,0,0]"}
+    fields |= {
+        "thread.1.name": "b",
+        "thread.1.busy_us": "300",
+        "thread.1.period_us": "300",
+        "thread.1.pinning": "spread",
+    }
+    fields |= {"thread.2.name": "c", "thread.2.period_us": "2000"}
+    changes = {"policy": "no-ple", "seed": 2840618605, "vms": 2, "vcpus": 4, "pcpus": 4, "duration": "400ms"}
+    observed = observe(Command(BURSTS, changes, fields))
+    causes = Counter(cause for _, _, cause in followed(observed))  # refuses to move what runs
+    assert causes["active"] > 0

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, target
 from hypothesis import strategies as st
-from made_machines import GUESTS, HALTING, Command, observe
+from made_machines import GUESTS, HALTING, Command, observe, programs_of
 from reference.halt_poll import HaltPoll
 from test_machine_properties import check_counts, check_halts, check_threads, check_times, check_windows
 
 from pleemu.hardware.isa import PROBE_IPI_WAIT, PROBE_OPERATION_DONE
-from pleemu.hardware.records import CLOCK
-from pleemu.hypervisor import halt_poll
+from pleemu.hardware.records import CLOCK, NEVER, POLLING
+from pleemu.hypervisor import halt_poll, wake_up
 from pleemu.hypervisor.records import KVM, VCPU
 from pleemu.jit import callable_alone
-from pleemu.machine.build import seed_of
+from pleemu.machine.build import build, seed_of
 from pleemu.observe.events import (
     APIC_IPI,
     EVENT,
@@ -30,8 +30,13 @@ from pleemu.observe.events import (
     SCHED_WAKEUP,
 )
 from pleemu.observe.records import JOURNAL
+from pleemu.policy import policy
+from pleemu.scheduler import core
 
 end_block_alone = callable_alone(halt_poll.end_block)
+wake_thread_alone = callable_alone(wake_up.wake_thread)
+wake_up_new_task_alone = callable_alone(core.wake_up_new_task)
+pick_next_task_alone = callable_alone(core.pick_next_task)
 
 Pieces = namedtuple("Pieces", "clock vcpu kvm journal event")
 HALTING_SEED = next(seed for seed in range(99) if seed_of(seed, 0, 1) % 2)  # vCPU 1 of ping.S idles in HLT
@@ -124,10 +129,10 @@ def test_polling_answers_sooner_than_sleeping(mode):
     ),
     st.sampled_from(({}, {"thread.0.name": "kw", "thread.0.busy_us": "200", "thread.0.period_us": "3000"})),
 )
-def test_machines_that_poll_keep_their_rules(subject, vcpus, pcpus, policy, mode, kvm, thread):
+def test_machines_that_poll_keep_their_rules(subject, vcpus, pcpus, named, mode, kvm, thread):
     """Slow machines whose vCPUs halt and poll much: the rules of every machine, and any end of a poll."""
     fields = {"hardware.tsc_khz": "100000", "host.hz": "1000", "vm.pinning": "vcpu-to-pcpu"} | mode | kvm | thread
-    changes = {"vcpus": vcpus, "pcpus": pcpus, "policy": policy, "duration": "40ms", "seed": HALTING_SEED}
+    changes = {"vcpus": vcpus, "pcpus": pcpus, "policy": named, "duration": "40ms", "seed": HALTING_SEED}
     observed = observe(Command(subject, changes, fields))
     order = observed.events[["cycle", "pcpu"]].tolist()
     assert order == sorted(order)
@@ -185,6 +190,21 @@ def test_thread_that_wakes_ends_the_poll_at_once():
     assert len(delays) > 10
     assert max(delays) < 10 * CYCLES_PER_US
     assert found.run.vms[0].polled > 10
+
+
+@pytest.mark.parametrize(("now", "seen"), [(1000, 1050), (1049, 1050), (1050, 1100), (900, 1000)])
+def test_wake_up_by_another_pcpu_ends_the_poll_at_its_next_turn(now, seen):
+    """Also where the woken thread does not preempt: no IPI is sent, but the loop sees nr_running."""
+    scenario = Command(str(GUESTS / "ping_pong.S"), {"vcpus": 4, "pcpus": 2}).scenario()
+    m, _ = build(scenario, policy("vanilla"), programs_of(scenario), recording=False)
+    wake_up_new_task_alone(m, 1, 1, 0)
+    assert pick_next_task_alone(m, 1, 0) == 1
+    m.task.vruntime[3] = 10**12
+    m.pcpu.phase[1], m.pcpu.vcpu[1], m.pcpu.cycle[1] = POLLING, 1, 10**6
+    m.vcpu.poll_from[1], m.cost.poll_turn = 1000, 50
+    wake_thread_alone(m, 0, 3, now)
+    assert m.rq.nr_running[1] == 2
+    assert (m.pcpu.interrupt_at[1], m.pcpu.cycle[1]) == (NEVER, seen)
 
 
 def test_tick_does_not_end_a_poll():

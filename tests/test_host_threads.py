@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import namedtuple
 
 import attrs
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_machines import GUESTS, Command, observe, programs_of
+from made_machines import GUESTS, Command, observe, prepare_core, programs_of
 
+from pleemu.cli import main
 from pleemu.hardware.records import CLOCK, PCPU
 from pleemu.jit import callable_alone
 from pleemu.machine import timers
@@ -37,7 +39,7 @@ SLOW = {"hardware.tsc_khz": str(KHZ), "hardware.core_khz": str(KHZ), "host.hz": 
 
 
 def spin(fields, *, vcpus=1, pcpus=1, duration="400ms", vms=1, base=SLOW):
-    """VCPUs that spin without exits, on a slow machine."""
+    """Run vCPUs that spin without exits, on a slow machine."""
     changes = {"vcpus": vcpus, "pcpus": pcpus, "vms": vms, "duration": duration, "policy": "no-ple"}
     return observe(Command(SPIN, changes, {**base, **fields}))
 
@@ -63,10 +65,8 @@ def test_shares_are_as_the_weights_of_nice(vm_nice, thread_nice, hogs):
     run = spin(fields, vms=2, duration="600ms").run
     mine, other, theirs = WEIGHTS[vm_nice + 20], WEIGHTS[20], WEIGHTS[thread_nice + 20] * hogs
     total = mine + other + theirs
-    for share, weight in zip(
-        (*(vm.cpu_share for vm in run.vms), run.threads[0].cpu_share), (mine, other, theirs), strict=True
-    ):
-        assert share == pytest.approx(weight / total, abs=0.03)
+    shares = [*(vm.cpu_share for vm in run.vms), run.threads[0].cpu_share]
+    assert shares == pytest.approx([weight / total for weight in (mine, other, theirs)], abs=0.03)
 
 
 def wakeups_of(found, task):
@@ -91,7 +91,7 @@ def test_timer_wakes_an_idle_pcpu_at_the_exact_cycle(period_us, khz):
 
 
 def test_timer_takes_a_guest_out_at_once():
-    """A pCPU in guest mode: an EXTERNAL_INTERRUPT exit; the thread runs within 10 us, busy / period of the time."""
+    """A pCPU in guest mode: an EXTERNAL_INTERRUPT exit, the thread runs within 10 us, and has busy / period of it."""
     fields = thread(name="kw", busy_us=100, period_us=1000)
     found = spin(fields, base={"host.hz": "100"}, duration="200ms")
     woken, ran = wakeups_of(found, 1)
@@ -126,6 +126,15 @@ def test_preempted_bursts_go_on_where_they_stopped(busy_us, period_us, nice):
     assert preempted > 0 or busy_us < 2000
 
 
+def test_ticks_are_no_part_of_a_burst():
+    """A burst of 20 ms alone on its pCPU is as much longer as the ticks in it take: 1000 Hz, 30 us each."""
+    fields = FREE | {"cost.tick_ns": "30000"} | thread(name="kw", busy_us=20_000, period_us=50_000, pinning=1)
+    found = spin(fields, pcpus=2, duration="90ms")
+    ran = [cycle for cycle, a in found.of_kind(SCHED_SWITCH)[["cycle", "a"]].tolist() if a == 1]
+    begins = (70, 50 * KHZ)  # the first one 700 ns after its birth
+    assert [cycle - begin for cycle, begin in zip(ran, begins, strict=True)] == [20 * KHZ + 20 * 3000] * 2
+
+
 def test_burst_that_is_late_leaves_a_period_out():
     """A thread that gets half of what it wants never sleeps long, and its wake-ups stay on multiples of its period."""
     found = spin(FREE | thread(name="kw", busy_us=900, period_us=1000) | thread(1, name="hog"), duration="200ms")
@@ -153,6 +162,19 @@ def test_yield_to_counts_threads_of_the_host():
     assert alone.ple.exits > 0
     assert not alone.boosts
     assert sum(row.accepted for row in with_hog.boosts) == sum(row.attempts for row in with_hog.boosts) > 0
+
+
+def test_command_line_adds_a_thread(capsys):
+    """A scenario without threads gets one by its name, and the JSON says what it had."""
+    arguments = ["run", "case_study", "--duration", "30ms", "--thread.0.name", "hog", "--thread.0.nice=-3", "--json"]
+    prepare_core()
+    assert main(arguments) == 0
+    run = json.loads(capsys.readouterr().out)
+    assert run["threads"] == [{"name": "hog", "count": 1, "cpu_share": run["threads"][0]["cpu_share"], "bursts": 0}]
+    assert run["threads"][0]["cpu_share"] + run["vms"][0]["cpu_share"] + run["idle_share"] == pytest.approx(1)
+    assert run["threads"][0]["cpu_share"] > 0.3
+    assert main(["run", "case_study", "--thread.0.nice", "5"]) == 2
+    assert "thread.0.name: is missing" in capsys.readouterr().err
 
 
 # ---- ticks

@@ -107,6 +107,7 @@ UNITS = {
     "window": ("test_window.py",),
     "on_spin": ("test_on_spin.py",),
     "generations": ("test_generations.py",),
+    "halt_poll": ("test_halt_poll.py", "-k", "follows"),
     "apic": ("test_apic.py",),
     "execute": ("test_execute.py",),
     "instruction_set": ("test_instruction_set.py", "-k", "not interrupts"),

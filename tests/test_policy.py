@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from itertools import permutations
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pleemu.catalogue import find
+from pleemu.cli import main
 from pleemu.errors import ScenarioError
-from pleemu.policy import ALL, POLICIES, policies, policy
+from pleemu.experiment.compare import cases_of
+from pleemu.kernel import HOST_SCHEDULERS
+from pleemu.policy import ALL, DEBOOSTERS, POLICIES, check_policy, policies, policy, suits
 from pleemu.processor import PROCESSORS, processor
 
 
@@ -95,9 +100,12 @@ def test_unknown_part_is_answered_with_the_nearest() -> None:
 
 
 def test_list_of_policies_names_each_once() -> None:
-    """A list is read by commas, `all` is every one, the usual five among them, and no policy stands twice."""
-    assert policies("all") == ALL
-    assert set(POLICIES) < set(ALL)
+    """A list is read by commas, `all` is every one, the usual five among them, and none stands twice."""
+    assert set(POLICIES) < set(policies("all")) == set(ALL)
+    for scheduler in HOST_SCHEDULERS:
+        for one in ALL:
+            if suits(one, scheduler):
+                check_policy(one, scheduler)
     assert [one.name for one in policies("no-ple, vanilla")] == ["no-ple", "vanilla"]
     with pytest.raises(ScenarioError, match="named twice"):
         policies("strict-boost+debooster,debooster+strict-boost")
@@ -114,3 +122,20 @@ def test_unknown_processor_is_answered_with_the_nearest() -> None:
     """A misspelt preset is answered with the nearest name."""
     with pytest.raises(ScenarioError, match="did you mean 'haswell'"):
         processor("haswel")
+
+
+def test_every_mechanism_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever looks for a name finds it, and once."""
+    assert main(["list", "policies"]) == 0
+    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.strip()]
+    for name in {one.name for one in POLICIES} | set(DEBOOSTERS):
+        assert listed.count(name) == 1
+
+
+def test_all_policies_are_compared_under_any_scheduler() -> None:
+    """`--policies all` means those that go with the host's scheduler."""
+    scenario = find("worst_case")
+    scenario = attrs.evolve(scenario, host=attrs.evolve(scenario.host, scheduler="eevdf-6.12"))
+    assert [case.policy.name for case in cases_of(scenario, "all").cases] == [
+        one.name for one in policies("all", "eevdf-6.12")
+    ]

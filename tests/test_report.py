@@ -22,7 +22,7 @@ from pleemu.report.grid import Column, Grid
 from pleemu.report.json_form import RUN_KEYS, compare_json, run_json
 from pleemu.report.run_report import run_report
 from pleemu.report.timeline import TimelinePlot, axis, resample
-from pleemu.scenario import from_dict
+from pleemu.scenario import Thread, Vm, from_dict
 
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 widths = st.integers(60, 200)
@@ -97,6 +97,23 @@ def test_comparison_is_with_vanilla_or_else_with_the_first() -> None:
     assert reference_of(reversed_storms[::-1]).policy == "vanilla"
     text = rendered(compare_report([debooster, strict]))
     assert "Ratios are to debooster, the first policy, since vanilla is not among them." in text
+
+
+def test_threads_of_the_host_are_reported() -> None:
+    """Their count, nice value, share and bursts, and a lane each; nice values of VMs only where there are any."""
+    threads = (Thread(name="kworker", count=2, nice=-5, busy_us=10, period_us=100), Thread(name="hog"))
+    scenario = scenario_of(thread=threads)
+    text = rendered(run_report(storm(scenario=scenario)))
+    assert re.search(r"kworker +2 +-5 +10\.0% +12,345\n", text)
+    assert re.search(r"hog +1 +0 +10\.0% +-\n", text)
+    assert "3 host threads" in text
+    assert "idle for 25.0%" in text
+    compared = rendered(compare_report([storm(scenario=scenario)]), 140)
+    assert "50/50 %, host 20 %" in compared
+    assert "kworker" in compared
+    assert re.search(r"vm0 +2 +50", text)
+    niced = rendered(run_report(storm(scenario=scenario_of(vms=1, vm=(Vm(name="v", program="a.S", nice=7),)))))
+    assert re.search(r"v +2 +7 +50", niced)
 
 
 def test_markup_in_names_is_only_text() -> None:

@@ -16,6 +16,7 @@ from pleemu.scenario import Cost, Hardware, Kvm, Scenario, from_dict, load, set_
 from pleemu.structure import paths
 
 PATHS = [path for path, _ in paths(Scenario)]
+THREAD = '[[thread]]\nname = "kw"\n'
 MINIMAL = '[[vm]]\nname = "a"\nprogram = "a.S"\n'
 
 json_values = st.recursive(
@@ -107,6 +108,22 @@ def test_garbage_toml_is_a_scenario_error(tmp_path_factory: pytest.TempPathFacto
         ('[[vm]]\nname = "a\\u001b[31m"\nprogram = "a.S"\n', "unprintable characters"),
         ("summary = 'x'\n", "vm: is missing; add a table [[vm]]"),
         ("host = 5\n" + MINIMAL, "host: 5 is not a table of fields"),
+        (MINIMAL + "nice = 20\n", "vm.0.nice: 20 is out of range; use -20 to 19"),
+        (MINIMAL + "[[thread]]\nnice = 1\n", "thread.0.name: is missing; name in reports and traces"),
+        (MINIMAL + THREAD + "period_us = 7\n", "thread.0.period_us: 7 is less than busy_us=1000; use at least that"),
+        (MINIMAL + THREAD + THREAD, "thread.1.name: 'kw' is also the name of thread.0; use another"),
+        (
+            MINIMAL + THREAD + "pinning = [0, 0]\n",
+            "thread.0.pinning: places 2 threads, but thread.0.count is 1; name 1",
+        ),
+        (MINIMAL + THREAD + "pinning = [3]\n", "thread.0.pinning: there is no pCPU 3; use 0 to 0"),
+        (MINIMAL + THREAD + "count = 0\n", "thread.0.count: 0 is out of range; use 1 to 1024"),
+        (MINIMAL + THREAD + "count = 1024\n[[thread]]\nname = 'b'\n", "thread: 1025 threads are too many; use at most"),
+        (
+            MINIMAL + "[[thread]]\nname = 'Löwe'\n",
+            "thread.0.name: 'Löwe' cannot be a thread's name; use at most 15 ASCII",
+        ),
+        ("[kvm]\nhalt_poll_ns = -1\n" + MINIMAL, "kvm.halt_poll_ns: -1 is out of range; use 0 to 4294967295"),
     ],
 )
 def test_bad_value_is_named_with_its_place_and_the_cure(tmp_path: Path, text: str, message: str) -> None:
@@ -156,6 +173,21 @@ def test_list_entries_are_addressed_by_number_or_all_at_once() -> None:
     """`vm.0.vcpus` changes the first VM, `vm.vcpus` every VM."""
     assert [vm.vcpus for vm in set_field(scenario_of(vms=2), "vm.1.vcpus", "5").vm] == [2, 5]
     assert [vm.vcpus for vm in set_field(scenario_of(vms=2), "vm.vcpus", "3").vm] == [3, 3]
+
+
+def test_thread_of_the_host_is_made_by_the_number_behind_the_last() -> None:
+    """`thread.0.name` gives a scenario without threads its first; a gap, or a field of none, is an error."""
+    given_ = {"thread.0.name": "hog", "thread.0.nice": "5", "thread.1.name": "kw", "thread.1.period_us": "2000"}
+    hog, kw = set_fields(scenario_of(), given_).thread
+    assert (hog.name, hog.nice, hog.period_us, kw.name, kw.period_us) == ("hog", 5, 0, "kw", 2000)
+    for wrong, message in (
+        ({"thread.1.name": "hog"}, "thread.1.name: there is no number 1; the first is number 0"),
+        ({"thread.nice": "5"}, "thread.nice: there is none yet; the first is number 0"),
+        ({"thread.0.busy_us": "50"}, "thread.0.name: is missing"),
+        ({"vm.2.vcpus": "5"}, "vm.2.vcpus: there is no number 2; the last is 1"),
+    ):
+        with pytest.raises(ScenarioError, match=message):
+            set_fields(scenario_of(), wrong)
 
 
 def test_overrides_are_checked_together() -> None:

@@ -31,7 +31,7 @@ def host(name, nice=(0,) * TASKS, features="", *, cpus=CPUS, t0=10**15):
         params = EevdfParams(values["base_slice"], values["tick_nsec"])
     else:
         params = CfsParams(values["latency"], values["min_granularity"], values["wakeup_granularity"], 8)
-    return Machine(name, Scenario(0, "", cpus, t0, list(nice), params, [], []), features)
+    return Machine(name, Scenario(0, "", cpus, t0, list(nice), params, [], [], features=features))
 
 
 def run(machine, *operations):

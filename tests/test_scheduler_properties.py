@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from made_operations import REFERENCES, machine_of, made_scenario
 from reference.fair import INVERSES, NICE_0_WEIGHT, WEIGHTS, Task
-from scheduler_sides import SIDES, Driven, knows_features, side_of
+from scheduler_sides import SIDES, Driven, side_of
 
 MS = 1_000_000
 
@@ -30,8 +30,7 @@ def test_time_is_conserved_and_vruntime_goes_back_only_where_it_may(side, schedu
     @given(seed=st.integers(0, 2**32))
     @example(seed=0)
     def holds(seed):
-        plain = side == "room" and not knows_features(scheduler)
-        scenario = made_scenario(scheduler, seed, default_features=plain)
+        scenario = made_scenario(scheduler, seed)
         properties.all_of(scheduler, scenario, states_of(side, scheduler, scenario))
 
     holds()

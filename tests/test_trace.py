@@ -14,7 +14,7 @@ from made_runs import scenario_of
 from pleemu.errors import ScenarioError
 from pleemu.hardware.isa import PROBES
 from pleemu.observe import events
-from pleemu.scenario import Hardware
+from pleemu.scenario import Hardware, Thread, Vm
 from pleemu.trace.perf_script import perf_script
 
 LINE = re.compile(
@@ -26,11 +26,12 @@ PAYLOADS = {
     "kvm:kvm_entry": r"vcpu \d+",
     "kvm:kvm_ple_window_update": r"vcpu \d+ old \d+ new \d+ \((growed|shrinked)\)",
     "sched:sched_switch": (
-        r"prev_comm=(CPU \d+/KVM|swapper/\d+) prev_pid=\d+ prev_prio=120 prev_state=(R|R\+|S|X) ==> "
-        r"next_comm=(CPU \d+/KVM|swapper/\d+) next_pid=\d+ next_prio=120"
+        r"prev_comm=(CPU \d+/KVM|swapper/\d+|kworker) prev_pid=\d+ prev_prio=1\d\d prev_state=(R|R\+|S|X) ==> "
+        r"next_comm=(CPU \d+/KVM|swapper/\d+|kworker) next_pid=\d+ next_prio=1\d\d"
     ),
-    "sched:sched_wakeup": r"comm=CPU \d+/KVM pid=\d+ prio=120 target_cpu=\d{3,}",
-    "sched:sched_migrate_task": r"comm=CPU \d+/KVM pid=\d+ prio=120 orig_cpu=\d+ dest_cpu=\d+",
+    "sched:sched_wakeup": r"comm=(CPU \d+/KVM|kworker) pid=\d+ prio=1\d\d target_cpu=\d{3,}",
+    "sched:sched_migrate_task": r"comm=(CPU \d+/KVM|kworker) pid=\d+ prio=1\d\d orig_cpu=\d+ dest_cpu=\d+",
+    "kvm:kvm_halt_poll_ns": r"vcpu \d+: halt_poll_ns \d+ \((grow|shrink) \d+\)",
     "kvm:kvm_apic_ipi": (
         r"dst [0-9a-f]+ vec \d+ \((Fixed|LowPrio)\|(physical|logical)\|(assert|de-assert)\|edge\|"
         r"(dst|self|all|all-but-self)\)"
@@ -38,7 +39,7 @@ PAYLOADS = {
 }
 
 vcpus = st.integers(0, 7)
-tasks = st.integers(-1, 7)
+tasks = st.integers(-1, 9)  # 8 and 9: threads of the host
 u32 = st.integers(0, 2**32 - 1)
 i64 = st.integers(-(2**63), 2**63 - 1)
 cycles = st.integers(0, 10**15)
@@ -56,8 +57,11 @@ any_event = st.one_of(
     st.tuples(cycles, st.just(events.KVM_ENTRY), cpus, vcpus, st.integers(-1, 255), st.just(0), st.just(0)),
     st.tuples(cycles, st.just(events.PLE_WINDOW), cpus, vcpus, u32, u32, st.just(0)),
     st.tuples(cycles, st.just(events.SCHED_SWITCH), cpus, tasks, tasks, tasks, st.integers(0, 3)),
-    st.tuples(cycles, st.just(events.SCHED_WAKEUP), cpus, tasks, vcpus, cpus, st.just(0)),
-    st.tuples(cycles, st.just(events.SCHED_MIGRATE), cpus, tasks, vcpus, cpus, st.integers(0, 5 << 16 | 1023)),
+    st.tuples(cycles, st.just(events.SCHED_WAKEUP), cpus, tasks, st.integers(0, 9), cpus, st.just(0)),
+    st.tuples(
+        cycles, st.just(events.SCHED_MIGRATE), cpus, tasks, st.integers(0, 9), cpus, st.integers(0, 5 << 16 | 1023)
+    ),
+    st.tuples(cycles, st.just(events.HALT_POLL), cpus, vcpus, u32, u32, st.just(0)),
     st.tuples(cycles, st.just(events.APIC_IPI), cpus, vcpus, u32, st.integers(0, 255), icrs),
     st.tuples(cycles, st.just(events.YIELD_TO), cpus, vcpus, vcpus, st.sampled_from([1, 0, -3]), st.just(0)),
     st.tuples(cycles, st.just(events.PROBE), cpus, vcpus, st.integers(0, len(PROBES) - 1), i64, i64),
@@ -66,7 +70,8 @@ any_event = st.one_of(
 
 def traced(folder: Path, chunks: list[list[tuple[int, ...]]], **more: object) -> list[str]:
     path = folder / "trace.txt"
-    with perf_script(scenario_of(vms=2, vcpus=4, **more), path) as sink:
+    thread = (Thread(name="kworker", count=2, nice=-20),)
+    with perf_script(scenario_of(vms=2, vcpus=4, **{"thread": thread, **more}), path) as sink:
         for chunk in chunks:
             sink(np.array(chunk, events.EVENT))
     return path.read_text().splitlines()
@@ -120,6 +125,39 @@ def test_idle_is_the_swapper_of_its_cpu(tmp_path: Path) -> None:
         "CPU 0/KVM 2677 [003] 0.000001: sched:sched_switch: prev_comm=CPU 0/KVM prev_pid=2677 prev_prio=120 "
         "prev_state=S ==> next_comm=swapper/3 next_pid=0 next_prio=120"
     )
+
+
+def test_nice_is_in_the_priority(tmp_path: Path) -> None:
+    """The priority is 120 + nice, of vCPUs and of the host's own threads, which have pids and names of their own."""
+    vm = tuple(Vm(name=f"vm{number}", program="a.S", vcpus=4, nice=nice) for number, nice in enumerate((0, 19)))
+    happened = [
+        (0, events.SCHED_SWITCH, 0, 9, 9, 4, events.STATE_PREEMPTED),
+        (0, events.SCHED_WAKEUP, 0, 4, 8, 0, 0),
+        (0, events.HALT_POLL, 0, 4, 0, 10_000, 0),
+    ]
+    assert [line.partition(" 0.000000: ") for line in traced(tmp_path, [happened], vm=vm)] == [
+        (f"{thread} [000]", " 0.000000: ", payload)
+        for thread, payload in (
+            (
+                "kworker 1002",
+                "sched:sched_switch: prev_comm=kworker prev_pid=1002 prev_prio=100 prev_state=R+ ==> "
+                "next_comm=CPU 0/KVM next_pid=2777 next_prio=139",
+            ),
+            ("CPU 0/KVM 2777", "sched:sched_wakeup: comm=kworker pid=1001 prio=100 target_cpu=000"),
+            ("CPU 0/KVM 2777", "kvm:kvm_halt_poll_ns: vcpu 0: halt_poll_ns 10000 (grow 0)"),
+        )
+    ]
+
+
+def test_priority_is_120_and_the_nice_value_in_every_event(tmp_path: Path) -> None:
+    """A thread of the host of nice -5, behind eight vCPUs, is woken, moved and switched to."""
+    happened = [
+        (0, events.SCHED_WAKEUP, 0, 0, 8, 0, 0),
+        (0, events.SCHED_MIGRATE, 0, 0, 8, 0, 1),
+        (0, events.SCHED_SWITCH, 1, -1, -1, 8, events.STATE_RUNNING),
+    ]
+    lines = traced(tmp_path, [happened], thread=(Thread(name="kw", nice=-5),))
+    assert [re.search(r"(?: |next_)prio=(\d+)", line)[1] for line in lines] == ["115"] * 3
 
 
 def test_time_follows_the_core_clock(tmp_path: Path) -> None:

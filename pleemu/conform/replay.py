@@ -55,6 +55,8 @@ def replay_file(path: Path, progress: Callable[[int, int], None] | None = None) 
         cases = data.get(form.cases_key)
         if not isinstance(cases, list):
             raise ConformError(f"has no list {form.cases_key!r}, which {form.name} consists of")
+        if not cases:
+            raise ConformError(f"its list {form.cases_key!r} is empty: nothing to compare")
         found = []
         for number, difference in enumerate(form.replay(data)):
             if difference is not None:

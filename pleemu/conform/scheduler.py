@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import attrs
 import numpy as np
-from attrs import frozen
+from attrs import field, frozen
 
 from pleemu.conform.vectors import ConformError, Difference, Format, Results, Word, structure
 from pleemu.jit import callable_once
@@ -77,6 +77,7 @@ class Scenario:
     params: Any
     ops: list[list[Any]]
     states: list[dict[str, Any]]
+    features: str = field(default="", kw_only=True)  # unlike the defaults, as in `NEXT_BUDDY NO_PLACE_LAG`
 
 
 @frozen
@@ -104,14 +105,14 @@ class Host(NamedTuple):
 class Machine:
     """One scenario's host, changed operation by operation."""
 
-    def __init__(self, scheduler: str, scenario: Scenario, features: str = "") -> None:
+    def __init__(self, scheduler: str, scenario: Scenario) -> None:
         tasks, cpus = len(scenario.nice), scenario.ncpu
         self.version = SCHEDULERS[scheduler]
         self.is_eevdf = self.version.model == EEVDF
         self.host = Host(
             np.zeros(tasks, TASK).view(np.recarray),
             np.zeros(cpus, RQ).view(np.recarray),
-            tunables_of(self.version, cpus=1, hz=250, features=features),
+            tunables_of(self.version, cpus=1, hz=250, features=scenario.features),
         )
         self.born = [False] * tasks
         self.now: int = scenario.t0
@@ -281,8 +282,7 @@ def _differing(found: dict[str, Any], recorded: dict[str, Any]) -> list[str]:
         if key != "cpu" and recorded.get(key) != found.get(key)
     ]
     for number, cpu in enumerate(found["cpu"]):
-        cpus = recorded.get("cpu") or []
-        known = cpus[number] if number < len(cpus) else {}
+        known = recorded["cpu"][number]
         rows += [
             f"  cpu {number}.{key}: recorded {known.get(key)}, here {cpu.get(key)}"
             for key in {**cpu, **known}
@@ -298,7 +298,12 @@ def _check(scenario: Scenario, place: str) -> None:
         raise ConformError(f"1 to {_LIMIT} CPUs and at most {_LIMIT} tasks of nice -20 to 19 are right @ {place}")
     if len(scenario.ops) != len(scenario.states):
         raise ConformError(f"{len(scenario.states)} states of {len(scenario.ops)} operations @ {place}.states")
+    for number, state in enumerate(scenario.states):
+        cpus = state.get("cpu")
+        if not isinstance(cpus, list) or len(cpus) != scenario.ncpu or not all(isinstance(one, dict) for one in cpus):
+            raise ConformError(f"a list of {scenario.ncpu} CPUs is right @ {place}.states[{number}].cpu")
     born = set()
+    now: int = scenario.t0
     for number, op in enumerate(scenario.ops):
         kinds = _OPERATIONS.get(op[0]) if op and isinstance(op[0], str) else None
         if kinds is None or len(op) != len(kinds) + 1:
@@ -309,6 +314,9 @@ def _check(scenario: Scenario, place: str) -> None:
         if op[0] == "new" and op[1] in born:
             raise ConformError(f"{op} creates a task a second time @ {place}.ops[{number}]")
         born |= {op[1]} if op[0] == "new" else set()
+        now += op[1] if op[0] == "adv" else 0
+        if now >= 2**63:
+            raise ConformError(f"{op} advances the clock to {now}, beyond 64 bits @ {place}.ops[{number}]")
 
 
 FORMATS = tuple(

@@ -11,7 +11,7 @@ from attrs import frozen
 
 from pleemu.errors import ScenarioError
 from pleemu.machine.result import Run
-from pleemu.policy import ALL, POLICIES, Policy, check_policy, fitting, suits
+from pleemu.policy import POLICIES, Policy, check_policy, fitting, suits
 from pleemu.policy import policies as policies_named
 from pleemu.policy import policy as policy_named
 from pleemu.scenario import Scenario, with_fields
@@ -51,7 +51,7 @@ def cases_of(scenario: Scenario, policies: str | None = None, axes: Sequence[str
     All policies are those that suit the scheduler; one that is named must.
     """
     compared = _cases_of(scenario, policies, axes)
-    if policies and policies_named(policies) == ALL:
+    if policies and policies.strip() == "all":
         suiting = [case for case in compared.cases if suits(case.policy, case.scenario.host.scheduler)]
         compared = attrs.evolve(compared, cases=tuple(suiting))
     for case in compared.cases:

@@ -1,4 +1,9 @@
-"""A vCPU in HLT: kvm_vcpu_block of v5.6, which polls and then sleeps (see `hypervisor.halt_poll`)."""
+"""A vCPU in HLT: kvm_vcpu_block of v5.6, which polls and then sleeps (see `hypervisor.halt_poll`).
+
+DEVIATION: vcpu_run calls cond_resched() before it blocks; here a thread that must give way goes to sleep at once.
+DEVIATION: of the poll loop only those turns are executed that can see something; a turn takes `cost.poll_turn_ns`
+(proposed), and what a sender has made pending is seen without the transfer of a cache line.
+"""
 
 from pleemu.hardware.clock import ns_to_cycles
 from pleemu.hardware.interrupts import deliverable, take_over_posted

@@ -51,7 +51,7 @@ def balancer_of(scenario: Scenario, ipi: int) -> Any:
     hz = scenario.host.hz
     balancer.hz = hz
     balancer.max_interval = max(1, hz * scenario.hardware.pcpus // 10)
-    if scenario.host.scheduler != "chaos":  # which moves nobody
+    if scenario.host.scheduler != "chaos":  # which places who wakes, and balances nothing
         balancer.floating = sum(len(allowed) > 1 for allowed in scenario.allowed_pcpus())
     balancer.ipi = ipi
     return balancer

@@ -18,18 +18,23 @@ from pleemu.observe.journal import record
 from pleemu.observe.statistics import add_running
 from pleemu.scheduler.balance import active_load_balance, finish_active_balance, newidle_balance
 from pleemu.scheduler.core import pick_next_task
+from pleemu.scheduler.preemption import arm
 
 
 @compiled
 def schedule(m, p, state, now):
-    """schedule(): pick, and switch if it is another thread."""
+    """schedule(): pick, and switch if it is another thread.
+
+    DEVIATION: a pCPU that has just pushed its running thread away takes no other in its place: here the two are
+    one step, and it could take back the very thread that it has not yet left.
+    """
     pcpu = m.pcpu[p]
     prev = pcpu.vcpu
     pushed = -1
     if m.balance[p].active_balance == 1:
         pushed = active_load_balance(m, p, now, state == STATE_RUNNING or state == STATE_PREEMPTED)
     chosen = pick_next_task(m, p, cycles_to_ns(m.clock[0], now))
-    if chosen < 0 and prev >= 0 and newidle_balance(m, p, now):
+    if chosen < 0 and prev >= 0 and pushed < 0 and newidle_balance(m, p, now):
         chosen = pick_next_task(m, p, cycles_to_ns(m.clock[0], now))
     if m.journal[0].telling == 1:
         note_pick(m, p, chosen, now)
@@ -99,6 +104,7 @@ def carry_on(m, p, task, now):
         go_on(m, p, task, m.vcpu[task].resume, now)
     else:
         m.thread[task - m.vcpu.shape[0]].computing_from = now
+        arm(m, p, now)
         go(m, p, COMPUTING, now)
 
 

@@ -12,6 +12,7 @@ from pleemu.jit import compiled
 from pleemu.machine.switch import go, schedule
 from pleemu.machine.timers import interrupt_host_code, next_host_interrupt
 from pleemu.observe.events import STATE_PREEMPTED, STATE_SLEEPING
+from pleemu.scheduler.preemption import strike
 from pleemu.scheduler.records import TASK_INTERRUPTIBLE
 
 
@@ -32,10 +33,10 @@ def compute(m, p, now):
         set_timer(m, p, thread, now)
         m.task[task].state = TASK_INTERRUPTIBLE
         schedule(m, p, STATE_SLEEPING, now)
-    elif m.rq[p].need_resched == 1:
+    elif m.rq[p].need_resched == 1 or (m.preemption[p].strike_at <= now and strike(m, p, now)):
         schedule(m, p, STATE_PREEMPTED, now)
     else:
-        go(m, p, COMPUTING, min(now + thread.left, next_host_interrupt(pcpu)))
+        go(m, p, COMPUTING, min(now + thread.left, next_host_interrupt(pcpu), m.preemption[p].strike_at))
 
 
 @compiled

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from pleemu.machine.result import Run, VmResult
+from pleemu.machine.result import Run
 from pleemu.report import units
 from pleemu.report.decision_report import mean, share
 from pleemu.report.grid import Column, Grid
@@ -89,7 +89,7 @@ def policy_table(runs: Sequence[Run], reference: Run) -> Grid:
             ran_after(run),
             units.count(_operations(run)),
             _judged(_operations(run), _operations(reference)),
-            _shares(run.vms),
+            _shares(run),
         )
     return grid
 
@@ -167,9 +167,10 @@ def _operations(run: Run) -> int:
     return sum(vm.operations for vm in run.vms)
 
 
-def _shares(vms: Sequence[VmResult]) -> str:
-    shares = [f"{100 * vm.cpu_share:.0f}" for vm in vms[:_VMS_SHOWN]]
-    return "/".join(shares) + ("/..." if len(vms) > _VMS_SHOWN else "") + " %"
+def _shares(run: Run) -> str:
+    shares = [f"{100 * vm.cpu_share:.0f}" for vm in run.vms[:_VMS_SHOWN]]
+    of_host = f", host {100 * sum(one.cpu_share for one in run.threads):.0f} %" if run.threads else ""
+    return "/".join(shares) + ("/..." if len(run.vms) > _VMS_SHOWN else "") + " %" + of_host
 
 
 def _judged(value: int, reference: int, *, less_is_better: bool = False) -> Text:

@@ -65,7 +65,8 @@ def _fields() -> str:
     """Return every field with its default, unit and meaning."""
     lines = [line for path, attribute in paths(Scenario) if "." in path for line in _field(path, attribute)]
     intro = "Every field of a scenario, with its default (--vm.0.NAME: of the first VM, --vm.NAME: of every VM):"
-    return "\n".join([intro, *lines])
+    more = "A scenario without threads of the host gets one by its name: --thread.0.name hog --thread.0.nice 5"
+    return "\n".join([intro, *lines, more])
 
 
 def _field(path: str, attribute: Attribute[Any]) -> Iterator[str]:

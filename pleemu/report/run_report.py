@@ -40,6 +40,8 @@ def _sections(run: Run, hint: str) -> Iterator[RenderableType]:
         yield boost_table(run)
     if run.migrations:
         yield migration_table(run)
+    elif any(len(allowed) > 1 for allowed in run.scenario.allowed_pcpus()):
+        yield Text("No migrations: every thread has stayed on the pCPU that it began on.")
     if any(vm.halts for vm in run.vms):
         yield halt_table(run)
     if run.ple.exits and run.decisions.vms:

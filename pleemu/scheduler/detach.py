@@ -25,8 +25,8 @@ SCHED_NR_MIGRATE = 32
 def can_migrate_task(m, task):
     """May it move: allowed there, not running, and not with its data in the cache, unless that failed too often.
 
-    A task that sleeps but has stayed queued (DELAY_DEQUEUE) never moves: it is not runnable, and it would
-    have to be dequeued for good. The kernel does move it.
+    DEVIATION: a task that sleeps but has stayed queued (DELAY_DEQUEUE) never moves: it is not runnable, and
+    it would have to be dequeued for good. The kernel does move it.
     """
     env, se = m.lb_env[0], m.task[task]
     if not is_allowed(m, task, env.dst_cpu):

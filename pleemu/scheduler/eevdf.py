@@ -47,6 +47,8 @@ def avg_vruntime(m, q):
     total, load = sums(m, q)
     delta = total // load if load > 0 else 0
     if m.tunables[0].zero_vruntime == 1:
+        if rq.avg_load == 0 and load > 0:
+            delta = m.task[rq.curr].vruntime - rq.min_vruntime  # alone it is the average: no product, none overflows
         count_from(m, q, rq.min_vruntime + delta)
         return rq.min_vruntime
     return rq.min_vruntime + delta

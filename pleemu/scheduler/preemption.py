@@ -1,14 +1,15 @@
 """Preemption points: where the chaos scheduler takes the CPU from one thread and gives it to another.
 
 A point is (cycle, pCPU, thread). From its cycle on it strikes as a host interrupt would, between two
-instructions of a guest, or in host code where KVM looks at need_resched: before the next VM entry.
+instructions of a guest or in a thread of the host, or in host code where KVM looks at need_resched: before
+the next VM entry.
 It has an effect if the thread waits there; then it is noted in `made`. A point without one is
 as if it had never been: the points made, given to another run, make the same run.
 
     exact     the points are given, by pCPU and cycle
-    random    each is drawn at the VM entry that follows the one before it: a slice of guest time, and when it
-              is over one of those that wait. Slices have all orders of magnitude alike: an octave of
-              [least, most] is as likely as any other
+    random    each is drawn at the VM entry (or turn of a thread of the host) that follows the one before it: a
+              slice of its time, and when that is over one of those that wait. Slices have all orders of
+              magnitude alike: an octave of [least, most] is as likely as any other
 """
 
 from pleemu.hardware.records import NEVER
@@ -28,7 +29,7 @@ def strike(m, p, now):
     thread = -1
     if m.draw[0].active == 1:
         thread = draw_thread(m, p)
-        own.strike_at = NEVER  # until the next VM entry
+        own.strike_at = NEVER  # until the next VM entry, or turn of a thread of the host
         if thread < 0:
             own.strike_at = now + draw_slice(m, p)
     else:
@@ -49,7 +50,7 @@ def strike(m, p, now):
 
 @compiled
 def arm(m, p, now):
-    """Entry into a guest on pCPU ``p``, which begins at ``now``: draw the next point, if it is not drawn already."""
+    """A guest or a thread of the host goes on on pCPU ``p`` at ``now``: draw the next point, if there is none yet."""
     if m.draw[0].active == 1 and m.preemption[p].strike_at == NEVER:
         m.preemption[p].strike_at = now + draw_slice(m, p)
 

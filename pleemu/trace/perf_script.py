@@ -134,7 +134,8 @@ class PerfScript:
         comm, pid = self._task(moved, pcpu)
         to_pcpu &= events.PCPU_MASK
         return (
-            f"sched:sched_migrate_task: comm={comm} pid={pid} prio={_PRIORITY} orig_cpu={from_pcpu} dest_cpu={to_pcpu}"
+            f"sched:sched_migrate_task: comm={comm} pid={pid} prio={self._priorities[moved]} "
+            f"orig_cpu={from_pcpu} dest_cpu={to_pcpu}"
         )
 
     def _apic_ipi(self, _: int, __: int, event: _Event) -> str:
