@@ -166,9 +166,7 @@ class _Search:
             Verdict(one, runs[one], findings.get(one), "" if runs[one] else reasons.get(one, "")) for one in properties
         ]
 
-    def shrink(
-        self, machines: st.SearchStrategy[Command], examples: int, wanted: Property, found: Finding
-    ) -> Finding:
+    def shrink(self, machines: st.SearchStrategy[Command], examples: int, wanted: Property, found: Finding) -> Finding:
         """Look for the same with less, for some seconds."""
         until = time.monotonic() + SHRINK_SECONDS
         least = found

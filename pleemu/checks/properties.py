@@ -53,7 +53,9 @@ EVERYWHERE = (
 )  # fmt: skip
 
 SHARES = (
-    Property("", "starvation", "who can run does so before long", fairness.check_nobody_starves),
+    Property(
+        "", "starvation", "a VM that can run does so before long", fairness.check_nobody_starves, fairness.is_bounded
+    ),
     Property("P7", "shares", "the neighbour VM keeps its share", fairness.check_shares),
 )
 
