@@ -7,6 +7,7 @@ reduced to the preemptions that matter. All of it depends on the seed alone, but
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 
@@ -175,16 +176,15 @@ class _Search:
             nonlocal least
             if time.monotonic() > until:
                 raise _TimeIsUp
-            reason, error = _asked(wanted, _observed(command, self.policy))
+            error = _asked(wanted, _observed(command, self.policy))[1]
             if error is None:
                 return
             least = min(least, Finding(error, command), key=_size)
             raise error
 
-        try:
+        ends = (_TimeIsUp, PropertyError, hypothesis.errors.HypothesisException)
+        with contextlib.suppress(*ends):  # what it has found so far is in `least`
             self._each(machines, examples, ask, Phase.generate, Phase.shrink)
-        except (_TimeIsUp, PropertyError, hypothesis.errors.HypothesisException):
-            pass  # what it has found so far is in `least`
         return self._with_fewer_points(least, wanted)
 
     def _with_fewer_points(self, found: Finding, wanted: Property) -> Finding:
