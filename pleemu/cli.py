@@ -249,9 +249,7 @@ def check(
     run that was found, as a command that repeats it. Exit code: 0 all properties hold, 1 some do not.
     """
     if importlib.util.find_spec("hypothesis") is None:
-        raise PleemuError(
-            "check makes its machines with hypothesis, which is not installed: pip install 'pleemu[check]'"
-        )
+        raise PleemuError("check needs hypothesis, which is not installed: pip install 'pleemu[check]'")
     if examples < 1:
         raise PleemuError(f"--examples {examples} checks nothing; use at least 1")
     from pleemu.policy import policy as policy_named

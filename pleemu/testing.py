@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 import numpy as np
@@ -51,6 +51,10 @@ from pleemu.processor import processor as processor_named
 from pleemu.scenario import Cost, Hardware, Scenario, Vm
 from pleemu.scheduler.records import TASK_DEAD
 from pleemu.shrinking import shrink_schedule
+
+if TYPE_CHECKING:
+    from pleemu.checks.kit import check_policy
+    from pleemu.checks.machines import commands, pinnings, policies, schedules
 
 __all__ = [
     "PROPERTIES",

@@ -56,7 +56,7 @@ import attrs  # noqa: E402
 from pleemu.checks import kit  # noqa: E402
 from pleemu.policy import Policy, policy  # noqa: E402
 
-kit.SHRINK_SECONDS = 2.0
+kit.SHRINK_SECONDS = 1.0
 
 
 class Planted(Policy):
@@ -81,7 +81,7 @@ def main() -> None:
     found = {}
     for bug in (*PLANTED, "vanilla"):
         chosen = policy("vanilla") if bug == "vanilla" else planted(bug)
-        checked = kit.check_policy("vanilla", policy=chosen, examples=40, schedulers=["cfs-5.6", "chaos"])
+        checked = kit.check_policy("vanilla", policy=chosen, examples=40, schedulers=["cfs-5.6"])
         found[bug] = {
             one.property.name: [str(one.finding.error), list(one.finding.error.vcpus), str(one.finding.command)]
             for one in checked.verdicts

@@ -91,10 +91,11 @@ def changed(observed: Observed, kind: int, **values: int) -> Observed:
 
 def test_a_forged_yield_is_named_with_its_place() -> None:
     """A directed yield to the other VM's vCPU: the error has cycle, pCPU and both vCPUs."""
-    observed = observe(Command("ticket_lock", {"duration": "20ms"}))
+    slow = {"hardware.tsc_khz": "50000", "host.hz": "1000", "host.online_cpus": "1"}
+    observed = observe(Command(GUESTS[0], {"vms": 2, "vcpus": 2, "pcpus": 1, "duration": "20ms"}, slow))
     check_own_vm(observed)
     first = observed.of_kind(YIELD_TO)[0]
-    other = 15 if first["vcpu"] < 8 else 0
+    other = 3 if first["vcpu"] < 2 else 0
     with pytest.raises(PropertyError) as caught:
         check_own_vm(changed(observed, YIELD_TO, a=other))
     assert (caught.value.cycle, caught.value.pcpu) == (first["cycle"], first["pcpu"])

@@ -15,7 +15,7 @@ CHECK_KEYS = {
     "seed": "of the search",
     "examples": "machines that were made",
     "holds": "whether all properties hold",
-    "properties": "a list: number, name, what, runs, holds, not_about, and if it fails cycle, pcpu, vcpus, error, command",
+    "properties": "a list: number, name, what, runs, holds, not_about; if it fails cycle, pcpu, vcpus, error, command",
 }
 
 
