@@ -83,7 +83,7 @@ def main() -> None:
         chosen = policy("vanilla") if bug == "vanilla" else planted(bug)
         checked = kit.check_policy("vanilla", policy=chosen, examples=40, schedulers=["cfs-5.6"])
         found[bug] = {
-            one.property.name: [str(one.finding.error), list(one.finding.error.vcpus), str(one.finding.command)]
+            one.of.name: [str(one.finding.error), list(one.finding.error.vcpus), str(one.finding.command)]
             for one in checked.verdicts
             if one.finding is not None
         }

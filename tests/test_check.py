@@ -67,7 +67,7 @@ def test_policies_that_are_right_pass(name: str) -> None:
     """Built-in policies keep every property, which all are asked."""
     checked = check_policy(name, examples=12, seed=3)
     assert checked.holds, [one for one in checked.verdicts if not one.holds]
-    assert [one.property for one in checked.verdicts] == list(PROPERTIES)
+    assert [one.of for one in checked.verdicts] == list(PROPERTIES)
 
 
 @settings(max_examples=10)

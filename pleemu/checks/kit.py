@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import attrs
 import hypothesis
@@ -49,7 +50,7 @@ class Finding:
 class Verdict:
     """What became of one property."""
 
-    property: Property
+    of: Property
     runs: int  # in which it was checked
     finding: Finding | None = None
     not_about: str = ""  # why it was checked in none
@@ -103,12 +104,12 @@ def check_policy(
         ("machines", short, examples, EVERYWHERE),
         ("shares", long, -(-examples // SHARE_EXAMPLES_IN), SHARES),
     ):
-        verdicts += search.run(machines, count, properties, lambda done, total, what=what: show(what, done, total))
+        verdicts += search.run(machines, count, properties, partial(show, what))
     for number, one in enumerate(verdicts):
         if one.finding is not None:
             show("shrinking", number, len(verdicts))
-            machines, count = (short, examples) if one.property in EVERYWHERE else (long, examples)
-            verdicts[number] = attrs.evolve(one, finding=search.shrink(machines, count, one.property, one.finding))
+            machines, count = (short, examples) if one.of in EVERYWHERE else (long, examples)
+            verdicts[number] = attrs.evolve(one, finding=search.shrink(machines, count, one.of, one.finding))
     return Checked(
         policy=name, seed=seed, examples=examples, verdicts=tuple(verdicts), seconds=time.monotonic() - began
     )

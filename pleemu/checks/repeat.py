@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from pleemu.checks.finding import PropertyError
@@ -30,7 +32,7 @@ def check_repeats(observed: Observed) -> None:
 
 def check_idle_policy(observed: Observed) -> None:
     """Without PAUSE exits a policy has nothing to decide: all run as vanilla does, to the cycle (P10)."""
-    kvm = {"kvm__pause_filter_count": 0} if observed.scenario.hardware.is_amd else {"kvm__ple_gap": 0}
+    kvm: dict[str, Any] = {"kvm__pause_filter_count": 0} if observed.scenario.hardware.is_amd else {"kvm__ple_gap": 0}
     mine = observed.again(kvm__pause_exiting="false", **kvm)
     vanilla = mine.again(policy=policy_named("vanilla"))
     check_same_events(mine, vanilla, "without PAUSE exits, compared with vanilla")

@@ -32,7 +32,7 @@ def check_report(checked: Checked) -> RenderableType:
     grid = Grid(title, columns)
     parts: list[RenderableType] = [grid]
     for one in checked.verdicts:
-        of = one.property
+        of = one.of
         grid.add(of.number, of.name, of.what, f"{one.runs:,}" if one.runs else "-", _verdict(one))
         if one.finding is not None:
             parts += [Text(f"\n{of.name} fails: {one.finding.error}", "bold red", overflow="fold")]
@@ -50,7 +50,7 @@ def check_json(checked: Checked) -> str:
     """Return the same as JSON; the keys are those of CHECK_KEYS."""
     properties = []
     for one in checked.verdicts:
-        of = one.property
+        of = one.of
         row = {"number": of.number, "name": of.name, "what": of.what, "runs": one.runs, "holds": one.holds}
         row["not_about"] = one.not_about
         if one.finding is not None:
