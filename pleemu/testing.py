@@ -10,16 +10,32 @@ with nothing to wake it, or ``max_instructions``. Nothing interrupts it and no P
 no instruction, or one that guests cannot have, is a fault when it is reached.
 
 `shrink_schedule` reduces what `host.scheduler = "chaos"` has found to the preemptions that matter.
+
+What `pleemu check` asks of a policy, for tests of one's own (see `pleemu.checks`):
+
+    from hypothesis import given
+    from pleemu.testing import PROPERTIES, commands, observe
+
+    @given(commands(policies=["strict-boost"]))
+    def test_my_rule(command):
+        observed = observe(command)  # its events: observed.rows
+        for one in PROPERTIES: ...   # one.about(observed), one.check(observed)
+
+`commands`, `policies`, `pinnings`, `schedules` and `check_policy` need hypothesis, the extra `check`.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 import numpy as np
 
+from pleemu.checks.finding import PropertyError
+from pleemu.checks.observed import Command, Observed, observe
+from pleemu.checks.properties import PROPERTIES
 from pleemu.errors import PleemuError, nearest
 from pleemu.guest.image import Image
 from pleemu.guest.raw import RawCode, decode_raw, image_of, table_of
@@ -36,7 +52,45 @@ from pleemu.scenario import Cost, Hardware, Scenario, Vm
 from pleemu.scheduler.records import TASK_DEAD
 from pleemu.shrinking import shrink_schedule
 
-__all__ = ["Case", "ExecuteError", "Execution", "Fault", "Processor", "execute", "shrink_schedule"]
+if TYPE_CHECKING:
+    from pleemu.checks.kit import check_policy
+    from pleemu.checks.machines import commands, pinnings, policies, schedules
+
+__all__ = [
+    "PROPERTIES",
+    "Case",
+    "Command",
+    "ExecuteError",
+    "Execution",
+    "Fault",
+    "Observed",
+    "Processor",
+    "PropertyError",
+    "check_policy",
+    "commands",
+    "execute",
+    "observe",
+    "pinnings",
+    "policies",
+    "schedules",
+    "shrink_schedule",
+]
+
+_OF_HYPOTHESIS = {
+    "check_policy": "kit",
+    "commands": "machines",
+    "pinnings": "machines",
+    "policies": "machines",
+    "schedules": "machines",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs hypothesis when it is asked for."""
+    if name in _OF_HYPOTHESIS:
+        return getattr(importlib.import_module(f"pleemu.checks.{_OF_HYPOTHESIS[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 CODE_BASE = 0x4000
 SPAN_LIMIT = 64 << 20  # bytes from the code to the end of the last region

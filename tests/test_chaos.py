@@ -18,8 +18,12 @@ from made_guests import write_guest
 from made_machines import GUESTS, Command, commands, observe, programs_of
 from reference.chaos import Queue
 from test_batching import PING_PONG, SCRIPT, SLOW
-from test_machine_properties import check_counts, check_mutual_exclusion, check_threads, check_windows
+from test_machine_properties import check_counts
 
+from pleemu.checks.locks import check_mutual_exclusion
+from pleemu.checks.threads import check_threads
+from pleemu.checks.windows import check_windows
+from pleemu.checks.yields import check_obeyed
 from pleemu.cli import main
 from pleemu.errors import GuestFault, ScenarioError
 from pleemu.experiment.compare import cases_of
@@ -27,7 +31,7 @@ from pleemu.jit import callable_alone
 from pleemu.machine import run as run_module
 from pleemu.machine.build import cycles_of, records
 from pleemu.machine.run import simulate
-from pleemu.observe.events import EXTERNAL_INTERRUPT, KVM_ENTRY, KVM_EXIT, SCHED_SWITCH, YIELD_TO
+from pleemu.observe.events import EXTERNAL_INTERRUPT, KVM_ENTRY, KVM_EXIT, SCHED_SWITCH
 from pleemu.policy import check_policy, policy
 from pleemu.schedule import Point, format_schedule, parse_schedule
 from pleemu.scheduler import core, preemption
@@ -208,14 +212,7 @@ def test_every_chaotic_machine_keeps_the_rules(command: Command) -> None:
 @given(chaotic())
 def test_every_accepted_yield_is_obeyed(command: Command) -> None:
     """yield_to that returned 1 on the yielder's own pCPU: the next thread there is the target."""
-    observed = observe(command)
-    pending: dict[int, int] = {}
-    home = {row[4]: row[2] for row in observed.events.tolist() if row[1] == SCHED_SWITCH}
-    for _, kind, pcpu, _, a, b, _ in observed.events.tolist():
-        if kind == YIELD_TO and b == 1 and home.get(a) == pcpu:
-            pending[pcpu] = a
-        elif kind == SCHED_SWITCH and pcpu in pending:
-            assert b == pending.pop(pcpu)
+    check_obeyed(observe(command))
 
 
 def test_seeds_give_different_schedules_and_the_same_seed_the_same() -> None:

@@ -10,8 +10,10 @@ from hypothesis import given, settings, target
 from hypothesis import strategies as st
 from made_machines import GUESTS, HALTING, Command, observe, programs_of
 from reference.halt_poll import HaltPoll
-from test_machine_properties import check_counts, check_halts, check_threads, check_times, check_windows
+from test_machine_properties import check_counts, check_halts, check_times
 
+from pleemu.checks.threads import check_threads
+from pleemu.checks.windows import check_windows
 from pleemu.hardware.isa import PROBE_IPI_WAIT, PROBE_OPERATION_DONE
 from pleemu.hardware.records import CLOCK, NEVER, POLLING
 from pleemu.hypervisor import halt_poll, wake_up

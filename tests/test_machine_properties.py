@@ -2,180 +2,38 @@
 
 from __future__ import annotations
 
-from bisect import bisect
 from collections import Counter
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_machines import GUESTS, HALTING, Command, Observed, commands, observe, programs_of
-from reference.window import grow, shrink
 
-from pleemu.generations import GENERATIONS
-from pleemu.hardware.isa import OP_PROBE, PROBE_LOCK_ACQUIRED, PROBE_LOCK_RELEASED
-from pleemu.machine.result import Run
+from pleemu.checks.locks import check_mutual_exclusion
+from pleemu.checks.properties import EVERYWHERE
 from pleemu.machine.run import simulate
 from pleemu.observe.events import (
     APIC_IPI,
     CAUSE_SHIFT,
     HALT_POLL,
     HYPERCALL,
-    KVM_ENTRY,
     KVM_EXIT,
     PAUSE_INSTRUCTION,
-    PCPU_MASK,
     PLE_WINDOW,
-    PROBE,
     SCHED_MIGRATE,
     SCHED_SWITCH,
     SCHED_WAKEUP,
-    STATE_DEAD,
-    STATE_SLEEPING,
     YIELD_TO,
     exit_reasons,
 )
 from pleemu.observe.records import MIGRATIONS
-from pleemu.policy import policy
 
 PING_PONG = str(GUESTS / "ping_pong.S")
-ASLEEP, READY, ON_PCPU, DEAD = "asleep", "ready", "on a pCPU", "dead"
 
 
 def rows(observed: Observed):
     """Events as tuples (cycle, kind, pcpu, vcpu, a, b, c)."""
-    return observed.events.tolist()
-
-
-def vm_of(run: Run) -> list[int]:
-    """The VM of each vCPU."""
-    return [number for number, vm in enumerate(run.scenario.vm) for _ in range(vm.vcpus)]
-
-
-def check_mutual_exclusion(observed: Observed) -> int:
-    """No lock ever has two holders; returns how often one was taken.
-
-    A lock is free from the store that frees it, which stands directly before its probe. So a vCPU holds
-    it no more if it was taken out of the guest between the two: its exit is at the probe, and may
-    still be on its way (a kvm_exit comes later than the guest's last instruction) or have been cut off.
-    """
-    run = observed.run
-    vm = vm_of(run)
-    programs = programs_of(run.scenario)
-    tables = [programs[run.scenario.program_of(one)].instructions for one in run.scenario.vm]
-    after_store = [
-        set(table.address[(table.op == OP_PROBE) & (table.probe == PROBE_LOCK_RELEASED)].tolist()) for table in tables
-    ]
-    told = [event for event in rows(observed) if event[1] in (KVM_EXIT, PROBE)]
-    places: dict[int, list[int]] = {}  # of each vCPU's events in `told`
-    for place, event in enumerate(told):
-        places.setdefault(event[3], []).append(place)
-    holders: dict[tuple[int, int], int] = {}
-    taken = 0
-    for place, (cycle, kind, _, vcpu, a, b, _) in enumerate(told):
-        if (kind, a) == (PROBE, PROBE_LOCK_ACQUIRED):
-            holder = holders.get((vm[vcpu], b))
-            if holder is not None:
-                later = bisect(places[holder], place)
-                around = [told[near] for near in places[holder][later - 1 : later + 1]]
-                stopped = any(event[1] == KVM_EXIT and event[5] in after_store[vm[holder]] for event in around)
-                assert stopped or later == len(places[holder]), (
-                    f"cycle {cycle}: vCPU {vcpu} takes lock {b:#x}, which vCPU {holder} holds"
-                )
-            holders[vm[vcpu], b] = vcpu
-            taken += 1
-        elif (kind, a) == (PROBE, PROBE_LOCK_RELEASED) and holders.get((vm[vcpu], b)) == vcpu:
-            del holders[vm[vcpu], b]
-    return taken
-
-
-def window_parameters(run: Run) -> tuple[int, int, int, int, bool]:
-    """KVM's base, growth, shrinking and maximum of the window or count, and whether it changes at all."""
-    chosen = policy(run.policy)
-    kvm = run.scenario.kvm_under(chosen)
-    controlled = run.policy != "no-ple" and not kvm.pause_exiting
-    if run.scenario.hardware.is_amd:
-        numbers = (kvm.pause_filter_count, kvm.pause_filter_count_grow, kvm.pause_filter_count_shrink)
-        adapts = kvm.pause_filter_thresh > 0 and kvm.pause_filter_count > 0
-        return *numbers, kvm.pause_filter_count_max, controlled and adapts
-    numbers = (kvm.ple_window, kvm.ple_window_grow, kvm.ple_window_shrink)
-    most = GENERATIONS[chosen.generation].window_ceiling(kvm.ple_window, kvm.ple_window_grow, kvm.ple_window_max)
-    return *numbers, most, controlled and kvm.ple_gap > 0
-
-
-def check_windows(observed: Observed) -> None:
-    """The window grows at each PAUSE exit and shrinks at each switch back in, and no other time."""
-    base, grow_by, shrink_by, most, controlled = window_parameters(observed.run)
-    window = dict.fromkeys(range(len(vm_of(observed.run))), base)
-    expected: dict[int, int] = {}  # vCPU -> the window that its next event must announce
-    switched_in: set[int] = set()
-    for _, kind, _, vcpu, a, b, _ in rows(observed):
-        if kind in (SCHED_WAKEUP, SCHED_MIGRATE):
-            continue  # what an interrupt of the host does may come in between
-        if vcpu in switched_in:
-            switched_in.remove(vcpu)
-            shrunk = shrink(window[vcpu], base, shrink_by, base)
-            if controlled and shrunk != window[vcpu]:
-                expected[vcpu] = shrunk
-        if kind == PLE_WINDOW:
-            assert (a, b) == (window[vcpu], expected.pop(vcpu))
-            assert base <= b <= most
-            window[vcpu] = b
-        assert vcpu not in expected
-        if kind == KVM_EXIT and a == PAUSE_INSTRUCTION:
-            grown = grow(window[vcpu], base, grow_by, most)
-            if controlled and grown != window[vcpu]:
-                expected[vcpu] = grown
-        elif kind == SCHED_SWITCH and 0 <= b < len(window):
-            switched_in.add(b)
-
-
-def check_threads(observed: Observed) -> None:
-    """One thread a pCPU, where it may run; guests run between entry and exit; only ready threads are boosted."""
-    scenario = observed.run.scenario
-    vm = vm_of(observed.run)
-    allowed = scenario.allowed_pcpus()
-    home: dict[int, int] = {}  # the pCPU on whose queue a thread is or was
-    current = dict.fromkeys(range(scenario.hardware.pcpus), -1)
-    life = dict.fromkeys(range(len(allowed)), None)
-    in_guest: dict[int, bool] = {}
-    for _, kind, pcpu, vcpu, a, b, c in rows(observed):
-        assert vcpu == current[pcpu]
-        if kind == SCHED_SWITCH:
-            assert a == vcpu
-            assert a != b
-            if a >= 0:
-                life[a] = ASLEEP if c == STATE_SLEEPING else DEAD if c == STATE_DEAD else READY
-                assert in_guest.get(a) is not True or c == STATE_DEAD
-            if b >= 0:
-                assert home.setdefault(b, pcpu) == pcpu
-                assert pcpu in allowed[b]
-                assert life[b] in (READY, None)  # None: it has never run
-                life[b] = ON_PCPU
-            current[pcpu] = b
-        elif kind == SCHED_WAKEUP:
-            assert life[a] == ASLEEP
-            assert b == home[a]
-            life[a] = READY
-        elif kind == SCHED_MIGRATE:
-            target, cause = c & PCPU_MASK, MIGRATIONS[c >> CAUSE_SHIFT]
-            assert home.setdefault(a, b) == b
-            assert b != target
-            assert target in allowed[a]
-            assert life[a] == ASLEEP if cause == "wake-up" else life[a] in (READY, None)
-            home[a] = target
-        elif kind == YIELD_TO:
-            assert a != vcpu
-            assert vm[a] == vm[vcpu]
-            assert b != 1 or life[a] in (READY, None)  # before 2013 also who has never run
-            assert b in (1, 0, -3)
-        elif kind == KVM_ENTRY:
-            assert not in_guest.get(vcpu)
-            in_guest[vcpu] = True
-        elif kind == KVM_EXIT:
-            assert in_guest[vcpu]
-            in_guest[vcpu] = False
-        elif kind == PROBE:
-            assert in_guest[vcpu]
+    return observed.rows
 
 
 def check_counts(observed: Observed) -> None:
@@ -194,7 +52,7 @@ def check_counts(observed: Observed) -> None:
     assert sum(row.attempts for row in run.boosts) == yields.total()
     assert sum(row.accepted for row in run.boosts) == yields[1]
     assert all(row.honoured <= row.accepted for row in run.boosts)
-    owners = vm_of(run)
+    owners = observed.vm_of
     called = Counter(run.vms[owners[vcpu]].name for _, kind, _, vcpu, _, _, _ in rows(observed) if kind == HYPERCALL)
     assert Counter({row.vm: row.hypercalls for row in run.paravirtual}) == called
     moved = Counter(
@@ -236,7 +94,7 @@ def check_times(observed: Observed) -> None:
 def check_halts(observed: Observed) -> None:
     """A vCPU's poll time begins at 0, changes as its events say, and stays within the module's bounds."""
     kvm = observed.run.scenario.kvm
-    poll_ns = dict.fromkeys(range(len(vm_of(observed.run))), 0)
+    poll_ns = dict.fromkeys(range(len(observed.vm_of)), 0)
     for _, kind, _, vcpu, a, b, _ in rows(observed):
         if kind == HALT_POLL:
             assert a == poll_ns[vcpu] != b
@@ -270,9 +128,9 @@ def test_every_machine_keeps_its_rules(command: Command) -> None:
     order = observed.events[["cycle", "pcpu"]].tolist()
     assert order == sorted(order)
     assert all(0 <= cycle < observed.run.cycles for cycle, _ in order)
-    check_mutual_exclusion(observed)
-    check_windows(observed)
-    check_threads(observed)
+    for one in EVERYWHERE:
+        if one.number != "P10" and not one.about(observed):
+            one.check(observed)
     check_counts(observed)
     check_times(observed)
     check_halts(observed)

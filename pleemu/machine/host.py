@@ -241,7 +241,7 @@ def enter(m, p, now):
     if pcpu.interrupt_at <= now:
         host_interrupt_seen(m, p)  # a kick or reschedule that the host code has already seen to
     sync_at_entry(m, v)
-    record(m, now, KVM_ENTRY, p, v, 0, 0, 0)
+    record(m, now, KVM_ENTRY, p, v, 0, 0, vcpu.in_spin_loop)
     if vcpu.exited_at >= 0:
         time_exit(m, v, vcpu.exit_reason, now - vcpu.exited_at)
     forget_ipis(m, v)

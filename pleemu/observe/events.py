@@ -2,7 +2,7 @@
 
     kind            a                   b                c
     KVM_EXIT        reason              RIP              0
-    KVM_ENTRY       0                   0                0
+    KVM_ENTRY       0                   0                in_spin_loop: 0, or KVM has forgotten that the spin is over
     PLE_WINDOW      old                 new              0
     SCHED_SWITCH    previous vCPU       next vCPU        state of the previous: R, R+, S or X
     SCHED_WAKEUP    woken vCPU          target pCPU      0
