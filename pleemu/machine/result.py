@@ -132,6 +132,7 @@ class Run:
     idle_share: float = 0.0  # of all pCPU time of the run, 0..1
     timeline: Timeline = field(repr=False)
     migrations: tuple[MigrationStatistics, ...] = ()
+    policy_file: dict[str, str] | None = None  # of a policy of one's own: path, and digest of its content
     preemptions: int | None = None  # points of the chaos scheduler that had an effect; None: another scheduler
     schedule: str | None = field(default=None, repr=False)  # their token; None, too, if they are too many for one
 

@@ -14,7 +14,8 @@ from pleemu.jit import announce_compilation, make_ready
 from pleemu.machine import summary
 from pleemu.machine.build import Layout, build
 from pleemu.machine.faults import describe
-from pleemu.machine.loop import BUFFER_FULL, FAULT, PROGRESS, STUCK, run_machine
+from pleemu.machine.loop import BUFFER_FULL, FAULT, OWN_FAILED, PROGRESS, STUCK, run_machine
+from pleemu.machine.own import Bound, bound
 from pleemu.machine.result import Run
 from pleemu.machine.state import Machine
 from pleemu.policy import Policy, check_policy
@@ -65,11 +66,12 @@ def simulate(
     except MemoryError:
         raise ScenarioError("vm: the host has too little memory for these VMs; use fewer or smaller ones") from None
     make_ready(run_machine, machine)
-    began = time.perf_counter()
     preemptions = Preemptions()
     chaos = machine.tunables.model[0] == CHAOS
     try:
-        ended = _drive(machine, layout, scenario, events, progress, preemptions)
+        with bound(machine, policy.own) as own:
+            began = time.perf_counter()
+            ended = _drive(machine, layout, scenario, events, progress, preemptions, own)
     except GuestFault as fault:
         if not chaos:
             raise
@@ -119,6 +121,7 @@ def _drive(
     events: Callable[[np.ndarray], None] | None,
     progress: Callable[[int, int], None] | None,
     preemptions: Preemptions,
+    own: Bound | None,
 ) -> int:
     """Call the loop until it is through; returns why it ended."""
     journal, run = machine.journal[0], machine.run[0]
@@ -134,6 +137,8 @@ def _drive(
             preemptions.take(machine)
             if why == FAULT:
                 raise GuestFault(describe(machine, layout, scenario))
+            if why == OWN_FAILED and own is not None:
+                raise own.failure()
             if why == PROGRESS:
                 if progress is not None:
                     progress(scenario.duration_ns * int(run.progress) // until, scenario.duration_ns)
