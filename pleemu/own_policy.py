@@ -67,6 +67,11 @@ class OwnPolicy:
         """Return what tells it from others, for a run's JSON."""
         return {"path": self.path, "digest": self.digest}
 
+    @property
+    def file(self) -> str:
+        """The file as errors name it; empty if the functions come from none."""
+        return self.name if self.name.endswith(SUFFIX) else self.path
+
     def apply(self, search: Search) -> Search:
         """Return a generation's search with this policy in it."""
         import attrs  # the function; `frozen` and `field` come from it, too
@@ -179,16 +184,16 @@ def run_source(part: str, data: bytes | str) -> dict[str, Any]:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise PolicyError(told(part, error)) from None
+        raise PolicyError(told(part, part, error)) from None
     return namespace
 
 
-def told(part: str, error: BaseException) -> str:
+def told(name: str, file: str, error: BaseException) -> str:
     """Return an exception of the user's code as one line, with the line of the file that it comes from."""
     frames = traceback.extract_tb(error.__traceback__)
-    line = next((frame.lineno for frame in reversed(frames) if frame.filename == part), None)
+    line = next((frame.lineno for frame in reversed(frames) if file and frame.filename == file), None)
     what = " ".join(str(error).split())
-    return f"{part}:{line or 1}: {type(error).__name__}{f': {what}' if what else ''}"
+    return f"{file or name}{f':{line}' if line else ''}: {type(error).__name__}{f': {what}' if what else ''}"
 
 
 def _checked(name: str, path: str, digest: str, namespace: Mapping[str, Any], source: str) -> OwnPolicy:

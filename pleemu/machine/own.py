@@ -10,7 +10,7 @@ import ast
 import ctypes
 import inspect
 import itertools
-import linecache
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -20,7 +20,6 @@ import numpy as np
 from attrs import define, field
 from numba import cfunc, njit
 from numba.core.dispatcher import Dispatcher
-from numba.core.errors import NumbaError
 
 from pleemu.errors import nearest
 from pleemu.hypervisor.call import FUNCTIONS
@@ -60,7 +59,7 @@ class Bound:
         if isinstance(self.error, KeyboardInterrupt | PolicyError):
             return self.error
         if self.error is not None:
-            return PolicyError(told(self.own.path and self.own.name, self.error))
+            return PolicyError(told(self.own.name, self.own.file, self.error))
         return self._again()
 
     def _again(self) -> PolicyError:
@@ -69,10 +68,9 @@ class Bound:
         name = list(HOOKS)[number - 1]
         function = _in_python(self.own)[name]
         try:
-            with np.errstate(over="ignore"):
-                function(*_arguments(self.machine, name, *arguments))
+            function(*_arguments(self.machine, name, *arguments))
         except Exception as error:
-            return PolicyError(told(self.own.path and self.own.name, error))
+            return PolicyError(told(self.own.name, self.own.file, error))
         return PolicyError(f"{self.own.name}: {name} has raised an exception; COMPILED = False in the file shows which")
 
 
@@ -90,7 +88,8 @@ def bound(machine: Machine, own: OwnPolicy | None) -> Iterator[Bound | None]:
     try:
         for place, name in enumerate(HOOKS):
             machine.kvm.own[0, place] = addresses.get(name, 0)
-        yield made
+        with np.errstate(over="ignore", divide="raise"):
+            yield made
     finally:
         machine.kvm.own = 0
         for address in addresses.values():
@@ -189,9 +188,9 @@ def _compile(own: OwnPolicy) -> dict[str, Any]:
                 )
                 raise _wrong_type(own, name, what)
             made[name] = cfunc(signature)(_adapter(function, name in DECIDING, count, len(given) - count))
-        except NumbaError as error:
-            raise PolicyError(_why_not(own, function, error)) from None
-        except (KeyError, TypeError, ValueError, AttributeError, NotImplementedError, AssertionError) as error:
+        except PolicyError:
+            raise
+        except Exception as error:  # NumbaError for the most part, and whatever else its compiler ends with
             raise PolicyError(_why_not(own, function, error)) from None
     return made
 
@@ -199,18 +198,17 @@ def _compile(own: OwnPolicy) -> dict[str, Any]:
 def _for_numba(own: OwnPolicy) -> dict[str, Dispatcher]:
     """Return the functions as numba's; what they call from the same file is compiled, too."""
     functions: Mapping[str, Any] = own.functions
-    if own.source and own.path and own.name.endswith(".py"):
+    if own.file == own.name:
         namespace = run_source(own.name, own.source)
         for name, value in namespace.items():
             if inspect.isfunction(value) and value.__globals__ is namespace:
                 namespace[name] = _jitted(value)
         functions = {name: namespace[name] for name in own.functions}
-        linecache.checkcache(own.name)
     return {name: one if isinstance(one, Dispatcher) else _jitted(one) for name, one in functions.items()}
 
 
 def _jitted(function: Callable[..., Any]) -> Dispatcher:
-    return njit(boundscheck=True, error_model="numpy")(function)
+    return njit(boundscheck=True)(function)
 
 
 def _adapter(function: Any, decides: bool, records: int, numbers: int) -> Callable[..., Any]:
@@ -264,14 +262,24 @@ def _why_not(own: OwnPolicy, function: Any, error: Exception) -> str:
     telling = [line for line in lines if line and not line.startswith(_IN_VAIN)]
     what = telling[0][:200] if telling else type(error).__name__
     at = getattr(error, "loc", None)
-    place = f"{own.name}:{at.line}" if at is not None and at.line else _place(own, function)
+    inner = re.findall(rf'File "{re.escape(own.file)}", line (\d+)', str(error)) if own.file else []
+    if inner:
+        place = f"{own.file}:{inner[0]}"  # of a function that it calls
+    elif at is not None and at.filename == own.file:
+        place = f"{own.file}:{at.line}"
+    else:
+        place = _place(own, function)
     return f"{place}: numba does not compile this: {what}; COMPILED = False in the file keeps plain Python"
 
 
 def _place(own: OwnPolicy, function: Any) -> str:
-    if not own.path:
+    if not own.file:
         return own.name
-    return f"{own.name}:{getattr(function, 'py_func', function).__code__.co_firstlineno}"
+    return f"{own.file}:{_first_line(function)}"
+
+
+def _first_line(function: Any) -> int:
+    return int(getattr(function, "py_func", function).__code__.co_firstlineno)
 
 
 # What of a vCPU they use
@@ -280,18 +288,20 @@ def _place(own: OwnPolicy, function: Any) -> str:
 def _check_fields(own: OwnPolicy) -> None:
     """Refuse a field that a vCPU does not have, and a write to one that is not the policy's."""
     try:
-        nodes = {node.name: node for node in ast.parse(own.source).body if isinstance(node, ast.FunctionDef)}
+        found = [node for node in ast.walk(ast.parse(own.source)) if isinstance(node, ast.FunctionDef)]
     except (SyntaxError, ValueError):
         return
-    for name in own.functions:
-        if name not in nodes:
+    nodes = {min([node.lineno, *(one.lineno for one in node.decorator_list)]): node for node in found}
+    for name, function in own.functions.items():
+        body = nodes.get(_first_line(function))
+        if body is None:
             continue
-        arguments = nodes[name].args
+        arguments = body.args
         given = [one.arg for one in (*arguments.posonlyargs, *arguments.args)][: _records_of(name)]
-        for node in ast.walk(nodes[name]):
+        for node in ast.walk(body):
             if not (isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in given):
                 continue
-            place = f"{own.name}:{node.lineno}: {node.value.id}.{node.attr}"
+            place = f"{own.file}:{node.lineno}: {node.value.id}.{node.attr}"
             if node.attr not in READABLE:
                 raise PolicyError(f"{place}: a vCPU has no such field{nearest(node.attr, READABLE)}")
             if isinstance(node.ctx, ast.Store | ast.Del) and (node.attr not in WRITABLE or node.attr == "mine"):
