@@ -231,13 +231,13 @@ def test_compiled_and_plain_python_are_the_same_policy():
 def test_without_numba_it_is_the_same_policy():
     """NUMBA_DISABLE_JIT=1 calls the user's functions directly: the same run."""
     compiled = write(BUSY)
-    command = [sys.executable, "-m", "pleemu", "run", "ticket_lock", "--policy", compiled, "--duration", "3ms"]
+    command = [sys.executable, "-m", "pleemu", "run", "ticket_lock", "--policy", compiled, "--duration", "4ms"]
     done = subprocess.run(
         [*command, "--json"], capture_output=True, text=True, check=True, timeout=120,
         env=os.environ | {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(HERE.parent)},
     )  # fmt: skip
     found = json.loads(done.stdout)
-    assert found["digest"] == digest("ticket_lock", compiled, "3ms")
+    assert found["digest"] == digest("ticket_lock", compiled, "4ms")
     assert found["ple"]["exits"] > 0
 
 

@@ -262,7 +262,7 @@ def _why_not(own: OwnPolicy, function: Any, error: Exception) -> str:
     telling = [line for line in lines if line and not line.startswith(_IN_VAIN)]
     what = telling[0][:200] if telling else type(error).__name__
     at = getattr(error, "loc", None)
-    inner = re.findall(rf'File "{re.escape(own.file)}", line (\d+)', str(error)) if own.file else []
+    inner = re.findall(rf"at {re.escape(own.file)} \((\d+)\)", str(error)) if own.file else []
     if inner:
         place = f"{own.file}:{inner[0]}"  # of a function that it calls
     elif at is not None and at.filename == own.file:
