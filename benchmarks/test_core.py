@@ -15,6 +15,7 @@ from pleemu.catalogue import find
 from pleemu.handle import pointer_to
 from pleemu.hypervisor.on_spin import kvm_vcpu_on_spin
 from pleemu.jit import callable_alone, compiled
+from pleemu.machine.own import bound
 from pleemu.machine.run import load_programs, simulate
 from pleemu.policy import policy
 from pleemu.scenario import Scenario, Vm
@@ -64,7 +65,29 @@ def test_search(benchmark, named):
     many_alone(m, searches)
     benchmark.pedantic(many_alone, args=(m, searches), rounds=5, iterations=1)
     benchmark.extra_info["ns a search"] = round(benchmark.stats.stats.median / searches * 1e9)
+    benchmark.extra_info["ns a candidate"] = round(benchmark.stats.stats.median / searches / 200 * 1e9, 1)
     print(f"\n{named}: {benchmark.extra_info}")
+
+
+OWN = "def refuses(me, candidate):\n    return not candidate.ready\n"
+
+
+@pytest.mark.parametrize("form", ["compiled", "plain Python"])
+def test_own_policy(benchmark, form, tmp_path):
+    """What a call of a user's function costs: the same search with one more rule, beside vanilla's above."""
+    path = tmp_path / "mine.py"
+    path.write_text(OWN + ("COMPILED = False\n" if form == "plain Python" else ""))
+    named = str(path)
+    m = machine([(0, RUNNING if k == 0 else QUEUED, 0) for k in range(200)], 1, named=named)
+    for number in range(1, 200):
+        write_flags(m, number, Vcpu(number, ready=True, preempted=True))
+    m.journal.recording = 0
+    searches = 100
+    with bound(m, policy(named).own):
+        many_alone(m, searches)
+        benchmark.pedantic(many_alone, args=(m, searches), rounds=5, iterations=1)
+    benchmark.extra_info["ns a candidate"] = round(benchmark.stats.stats.median / searches / 200 * 1e9, 1)
+    print(f"\n{form}: {benchmark.extra_info}")
 
 
 @compiled

@@ -25,8 +25,9 @@ __all__ = ["__version__", "compare", "explain", "load_scenario", "run"]
 def load_scenario(scenario: str | Path | Scenario, **overrides: Any) -> Scenario:
     """Return a scenario by shipped name, TOML file or guest program, with overrides.
 
-    Overrides are ``policy``, ``seed``, ``duration`` (``"50ms"`` or ms), ``vms``, ``vcpus``, ``pcpus``, ``cc``,
-    ``cflags`` and ``fields``, a mapping of dotted names such as ``{"host.hz": 1000}``.
+    Overrides are ``policy`` ``seed``, ``duration`` (``"50ms"`` or ms), ``vms``, ``vcpus``, ``pcpus``, ``cc``,
+    ``cflags`` and ``fields``, a mapping of dotted names such as ``{"host.hz": 1000}``. ``policy`` is a name, or
+    a policy of your own: ``"./mine.py"``, a module, a mapping or class of functions, or a function ``refuses``.
     """
     from pleemu.catalogue import find
     from pleemu.overrides import Overrides
@@ -45,20 +46,24 @@ def run(scenario: str | Path | Scenario, *, trace: str | Path | None = None, **o
 
 def compare(
     scenario: str | Path | Scenario,
-    policies: str | None = None,
+    policies: Any = None,
     *,
     across: Mapping[str, Sequence[Any]] | None = None,
     **overrides: Any,
 ) -> tuple[Run, ...]:
-    """Run a scenario under several policies, by comma-separated names or ``all``, or with several values of fields.
+    """Run a scenario under several policies, with several values of fields, or both.
 
+    ``policies`` are comma-separated names, ``all``, or a list of what `run` takes as ``policy``.
     ``across`` is a mapping such as ``{"hardware.processor": ["haswell", "zen4"]}``: one run for each combination.
     Without both, the runs are the scenario's own variants, or else the five usual policies.
     """
     from pleemu.experiment.compare import Axis, cases_of
     from pleemu.experiment.compare import compare as compare_cases
+    from pleemu.own_policy import spelled
 
     axes = [Axis(path, tuple(values)) for path, values in (across or {}).items()]
+    if policies is not None and not isinstance(policies, str):
+        policies = ",".join(map(spelled, policies))
     compared = cases_of(load_scenario(scenario, **overrides), policies, axes)
     return tuple(run for _, run in compare_cases(compared.cases))
 

@@ -103,7 +103,9 @@ def run(
     scenario: _Scenario,
     /,
     *more: _More,
-    policy: Annotated[str | None, Parameter(help="Yield policy; parts are joined with +.")] = None,
+    policy: Annotated[
+        str | None, Parameter(help="Yield policy; parts are joined with +; ./mine.py is one of your own.")
+    ] = None,
     trace: Annotated[
         Path | None, Parameter(help="Write all events to this file, as `perf script` prints them.")
     ] = None,
@@ -135,7 +137,7 @@ def compare(
     /,
     *more: _More,
     policies: Annotated[
-        str | None, Parameter(help="Policies, separated by commas, or all: pleemu list policies.")
+        str | None, Parameter(help="Policies, separated by commas, or all: pleemu list policies; ./mine.py.")
     ] = None,
     across: Annotated[
         tuple[str, ...],
@@ -356,6 +358,23 @@ def list_(
     from pleemu.report.lists import LISTS
 
     _print(LISTS[what]())
+
+
+new = App(name="new", help="Write a file to begin with.")
+app.command(new)
+
+
+@new.command(name="policy")
+def new_policy_(
+    name: Annotated[str, Parameter(help="Its name; the file is NAME.py.")],
+    /,
+) -> None:
+    """Write a yield policy of your own: a Python file for --policy, with all that it may use."""
+    from pleemu.template import new_policy
+
+    path = new_policy(name)
+    given = path if path.parent != Path() else f"./{path}"
+    _print_text(f"{path} written; try: pleemu compare overboost --policies vanilla,{shlex.quote(str(given))}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

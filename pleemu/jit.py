@@ -177,6 +177,11 @@ def _load_code_alone(entry):
 _USED_OF_LIBRARY = ("finalize", "_get_module_for_linking", "_ensure_finalized", "add_linking_library")
 
 
+def is_plain_python() -> bool:
+    """Whether the numba rooms are plain Python: NUMBA_DISABLE_JIT=1."""
+    return bool(config.DISABLE_JIT)
+
+
 def make_ready(function: Any, *arguments: Any) -> None:
     """Compile an entry point for such arguments, or load what was compiled before."""
     if isinstance(function, Dispatcher):

@@ -10,6 +10,7 @@ import attrs
 
 from pleemu.errors import ScenarioError
 from pleemu.fields import FieldError
+from pleemu.own_policy import spelled
 from pleemu.scenario import Scenario, from_dict
 from pleemu.structure import assign
 
@@ -31,7 +32,7 @@ def parse_time_ms(name: str, given: str | float) -> float:
 class Overrides:
     """Changes to a scenario; None leaves a value as it is."""
 
-    policy: str | None = None
+    policy: Any = None  # a name, or what `own_policy.spelled` takes
     seed: int | None = None
     duration: str | float | None = None  # as `parse_time_ms` takes it
     vms: int | None = None
@@ -54,7 +55,7 @@ class Overrides:
 
     def _shorthands(self) -> dict[str, Any]:
         given = {
-            "policy": self.policy,
+            "policy": None if self.policy is None else spelled(self.policy),
             "seed": self.seed,
             "vm.vcpus": self.vcpus,
             "hardware.pcpus": self.pcpus,

@@ -11,6 +11,8 @@ A policy is a set of independent mechanisms, so that an ablation is one name:
     ideal-nominee      KVM nominates by ground truth, the scheduler is the real one; ideal: and is obeyed: the bound
     no-ple             PAUSE exits off (`ple_gap=0`, AMD: `pause_filter_count=0`): nobody notices a spinning vCPU
 
+    ./mine.py          a policy of your own: see `own_policy`
+
 Names are joined with `+` in any order: `debooster+strict-boost` is `strict-boost+debooster`. A name has at most one
 generation, by default vanilla; `kvm-5.6` and `ready-2019` are other names for it.
 """
@@ -20,8 +22,9 @@ from __future__ import annotations
 from attrs import field, frozen
 
 from pleemu.errors import ScenarioError, nearest
-from pleemu.generations import ALIASES, CURES, GENERATIONS, VANILLA, Search, search_of
+from pleemu.generations import ALIASES, CURES, GENERATIONS, VANILLA, Meaningless, Search, search_of
 from pleemu.kernel import CFS, CHAOS, EEVDF, HOST_SCHEDULERS
+from pleemu.own_policy import OwnPolicy, is_own, own_policy
 
 
 @frozen(kw_only=True)
@@ -34,11 +37,23 @@ class Policy:
     generation: str = VANILLA  # which of `GENERATIONS`
     cures: tuple[str, ...] = ()  # some of `CURES`
     debooster: str | None = None  # which of `DEBOOSTERS`
+    own: OwnPolicy | None = None  # the user's
 
     @property
     def search(self) -> Search:
         """How KVM looks for whom to boost."""
-        return search_of(self.generation, self.cures)
+        search = search_of(self.generation, self.cures)
+        if self.own is None:
+            return search
+        if search.sleeps:
+            raise ScenarioError(
+                f"{self.own.name} needs candidates, but in {self.generation} the spinner sleeps and nominates nobody"
+            )
+        try:
+            return self.own.apply(search)
+        except Meaningless as error:
+            ground = "+".join([self.generation, *self.cures])
+            raise ScenarioError(f"{self.own.name} makes no sense with {ground}, which {error}") from None
 
 
 # Mechanisms in the order in which a canonical name lists them.
@@ -68,11 +83,11 @@ def policy(name: str) -> Policy:
     """Return the policy that ``name`` spells, or say what is wrong with the name."""
     parts = {ALIASES.get(part.strip(), part.strip()) for part in name.split("+")}
     for part in sorted(parts):
-        if part not in _PARTS:
+        if part not in _PARTS and not is_own(part):
             where = f" in {name!r}" if len(parts) > 1 else ""
             raise ScenarioError(f"unknown policy {part!r}{where}{nearest(part, [*_PARTS, *ALIASES])}")
     if "no-ple" in parts and len(parts) > 1:
-        others = "+".join(part for part in _PARTS if part in parts - {"no-ple"})
+        others = "+".join([part for part in (*_PARTS, *filter(is_own, parts)) if part in parts - {"no-ple"}])
         raise ScenarioError(
             f"policy {name!r} contradicts itself: without pause-loop exiting nothing asks for a yield; "
             f"use 'no-ple' or {others!r}"
@@ -83,20 +98,26 @@ def policy(name: str) -> Policy:
     generations = [part for part in GENERATIONS if part in parts]
     if len(generations) > 1:
         raise ScenarioError(f"policy {name!r} has {len(generations)} generations; use one of {', '.join(generations)}")
-    if len(parts) > 1:
+    files = sorted(filter(is_own, parts))
+    if len(files) > 1:
+        raise ScenarioError(f"policy {name!r} has {len(files)} policies of your own; use one of {', '.join(files)}")
+    own = own_policy(files[0]) if files else None
+    ground = generations[0] if generations else own.based_on if own else VANILLA
+    if len(parts) > 1 and (own is None or own.based_on == VANILLA):
         parts.discard(VANILLA)  # the ground that the others stand on
-    return _policy_of(name, parts)
+    return _policy_of(name, parts, ground, own)
 
 
-def _policy_of(name: str, parts: set[str]) -> Policy:
-    ordered = [part for part in _PARTS if part in parts]
+def _policy_of(name: str, parts: set[str], ground: str, own: OwnPolicy | None) -> Policy:
+    ordered = [part for part in _PARTS if part in parts] + ([own.name] if own else [])
     made = Policy(
         name="+".join(ordered),
-        summary="; ".join(_PARTS[part] for part in ordered),
+        summary="; ".join(own.summary if own and part == own.name else _PARTS[part] for part in ordered),
         ple="no-ple" not in parts,
-        generation=next((part for part in GENERATIONS if part in parts), VANILLA),
+        generation=ground,
         cures=tuple(part for part in CURES if part in parts),
         debooster=next((part for part in DEBOOSTERS if part in parts), None),
+        own=own,
     )
     try:
         search = made.search

@@ -18,6 +18,7 @@ from pleemu.errors import ScenarioError
 from pleemu.fields import REQUIRED, FieldError, choice, custom, integer, number, show, switch, table, tables, text
 from pleemu.generations import GENERATIONS, U16_MAX, U32_MAX, VANILLA
 from pleemu.kernel import HOST_SCHEDULERS
+from pleemu.own_policy import is_own
 from pleemu.pinning import NONE, VCPU_TO_PCPU, allowed_of, check_pinning, check_places, parse_pinning
 from pleemu.policy import Policy, policy
 from pleemu.processor import AMD, FIGURES, INTEL, PROCESSORS, Processor, processor
@@ -602,12 +603,31 @@ def set_fields(scenario: Scenario, given: Mapping[str, str]) -> Scenario:
     return from_dict(data, folder=scenario.folder)
 
 
+def _refuse_programs(data: Mapping[str, Any]) -> None:
+    """A scenario may come from anywhere: it must not run a policy's Python file."""
+    variants = data.get("variant", ())
+    rows = [row.get("set", ()) for row in variants if isinstance(row, Mapping)] if isinstance(variants, list) else []
+    settings = [one for row in rows if isinstance(row, list) for one in row if isinstance(one, str)]
+    named = [("policy", data.get("policy"))]
+    named += [("variant", one.partition("=")[2]) for one in settings if one.partition("=")[0].strip() == "policy"]
+    for where, policies in named:
+        if isinstance(policies, str) and any(is_own(part.strip()) for part in policies.split("+")):
+            raise FieldError(
+                where,
+                f"{policies!r}: a file of Python could do anything, so no scenario names one; use --policy {policies}",
+            )
+
+
 def load(path: str | Path) -> Scenario:
     """Read a scenario from a TOML file, or from ``scenario.toml`` in a folder."""
     path = Path(path)
     if path.is_dir():
         path = path / "scenario.toml"
     data = read_toml(path)
+    try:
+        _refuse_programs(data)
+    except ScenarioError as error:
+        raise ScenarioError(f"{path}: {error}") from None
     data.setdefault("name", path.parent.resolve().name if path.name == "scenario.toml" else path.stem)
     try:
         return from_dict(data, folder=path.parent)

@@ -114,6 +114,7 @@ UNITS = {
     "fuzz": ("test_fuzz_unicorn.py", "-k", "unicorn[0]"),
     "chaos": ("test_chaos.py", "-k", "lists or alike"),
     "conform": ("test_conform.py", "-k", "agrees"),
+    "own_policy": ("test_own_policy.py", "-k", "error_is or keyboard"),
     "scheduler": ("test_scheduler_vectors.py", "-k", "every_state and 6.6"),
     "schedulers": ("test_scheduler_operations.py", "-k", "queue or sleeper"),
     "tree": ("test_tree.py",),

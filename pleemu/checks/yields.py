@@ -58,10 +58,15 @@ class Lives:
             self.home[a] = c & PCPU_MASK
 
 
+def rows_of(observed: Observed) -> list[Row]:
+    """All events but the directed yields of hypercalls: a guest that asks for one names whom it wants."""
+    return [row for row in observed.rows if row[1] != YIELD_TO or row[6] == 0]
+
+
 def check_own_vm(observed: Observed) -> None:
     """A directed yield names another vCPU of the spinner's own VM (v5.6 kvm_vcpu_on_spin: kvm_for_each_vcpu)."""
     vm = observed.vm_of
-    for row in observed.rows:
+    for row in rows_of(observed):
         if row[1] == YIELD_TO:
             _, _, _, vcpu, a, _, _ = row
             if a == vcpu:
@@ -81,7 +86,7 @@ def check_only_ready(observed: Observed) -> None:
     by_flag = "in-guest" in observed.policy.search.rules
     lives = Lives(observed)
     in_guest: set[int] = set()
-    for row in observed.rows:
+    for row in rows_of(observed):
         _, kind, _, vcpu, a, b, _ = row
         if kind == KVM_ENTRY:
             in_guest.add(vcpu)
@@ -104,7 +109,7 @@ def check_yields_follow_exits(observed: Observed) -> int:
     """Who yields has just exited by PAUSE, and asks for each vCPU at most once a round; returns how many exits did."""
     spinning: dict[int, list[int]] = {}  # vCPU between its PAUSE exit and its next entry -> whom it has asked for
     exits = 0
-    for row in observed.rows:
+    for row in rows_of(observed):
         _, kind, _, vcpu, a, _, _ = row
         if kind == KVM_EXIT and a == PAUSE_INSTRUCTION:
             spinning[vcpu] = []
@@ -126,7 +131,7 @@ def check_spin_flag(observed: Observed) -> None:
 
     Or else the other vCPUs take it for a spinner, and pass over it every other time, for ever.
     """
-    for row in observed.rows:
+    for row in rows_of(observed):
         if row[1] == KVM_ENTRY and row[6] != 0:
             raise at(row, "enters the guest with in_spin_loop still set")
 
@@ -138,7 +143,7 @@ def check_user_mode(observed: Observed) -> int:
     """
     lives, exit_rip = Lives(observed), {}
     preempted_in_user = 0
-    for row in observed.rows:
+    for row in rows_of(observed):
         _, kind, _, vcpu, a, b, c = row
         if kind == KVM_EXIT:
             exit_rip[vcpu] = b
@@ -172,7 +177,7 @@ def check_strict_boost(observed: Observed) -> int:
     looks: dict[int, set[int]] = {}  # vCPU -> who of its VM has had a PAUSE exit since it last entered
     vm = observed.vm_of
     named = 0
-    for row in observed.rows:
+    for row in rows_of(observed):
         _, kind, _, vcpu, a, b, c = row
         if kind == SCHED_SWITCH:
             for one in (a, b):
@@ -212,7 +217,7 @@ def check_obeyed(observed: Observed) -> int:
     lives = Lives(observed)
     pending: dict[int, tuple[int, int]] = {}
     obeyed = 0
-    for row in observed.rows:
+    for row in rows_of(observed):
         cycle, kind, pcpu, vcpu, a, b, _ = row
         if kind == YIELD_TO and b == ACCEPTED and lives.home.get(a) == pcpu:
             pending[pcpu] = (a, vcpu)
@@ -288,7 +293,7 @@ def check_ideal(observed: Observed) -> int:
     lives, waits = Lives(observed), Waits(observed)
     due: dict[int, tuple[int, Row]] = {}  # spinner -> who it must name, its exit
     exits = 0
-    for row in observed.rows:
+    for row in rows_of(observed):
         _, kind, _, vcpu, a, _, _ = row
         if kind == KVM_EXIT and a == PAUSE_INSTRUCTION:
             sink = waits.sink(vcpu)

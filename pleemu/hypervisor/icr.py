@@ -30,6 +30,7 @@ from pleemu.hardware.interrupts import set_fault
 from pleemu.hardware.records import FAULT_DELIVERY, FAULT_DESTINATION
 from pleemu.hypervisor.ipi import accept_irq, is_accepting
 from pleemu.hypervisor.ipi_aware import track_ipi
+from pleemu.hypervisor.own import ON_IPI, tell
 from pleemu.hypervisor.strict_boost import mark_ipi_receiver
 from pleemu.jit import compiled
 from pleemu.observe.events import APIC_IPI
@@ -66,6 +67,7 @@ def apic_send_ipi(m, p, sender, pc, now):
             continue
         if mode == FIXED or (m.cpu[target].svr & SVR_ENABLED != 0 and place == chosen):
             mark_ipi_receiver(m, sender, target)
+            tell(m, ON_IPI, sender, target, 0, now)
             if is_accepting(m, target):
                 receiver = target
                 accepted += 1

@@ -1,6 +1,7 @@
 """RDMSR and WRMSR that exit: KVM does what the processor would (v5.6 arch/x86/kvm/x86.c, lapic.c)."""
 
 from pleemu.hardware.apic import MSR_EOI, MSR_ICR, MSR_SELF_IPI, TO_SELF, read_apic, write_apic
+from pleemu.hardware.interrupts import highest
 from pleemu.hardware.msr import (
     MSR_KVM_STEAL_TIME,
     finish_rdmsr,
@@ -12,6 +13,7 @@ from pleemu.hardware.msr import (
 )
 from pleemu.hypervisor.icr import apic_send_ipi
 from pleemu.hypervisor.ipi_aware import clear_ipi_on_eoi
+from pleemu.hypervisor.own import ON_EOI, tell
 from pleemu.jit import compiled
 
 
@@ -33,6 +35,7 @@ def kvm_set_msr(m, p, v, now):
         value |= TO_SELF << 18 | cpu.icr & ~0xFFFFFFFF
     if number == MSR_EOI:
         clear_ipi_on_eoi(m, v, now)
+        tell(m, ON_EOI, v, -1, highest(cpu.isr), now)
     write_apic(cpu, number, value)
     return apic_send_ipi(m, p, v, cpu.pc, now) if number == MSR_ICR else 0
 

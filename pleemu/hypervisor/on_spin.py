@@ -10,6 +10,7 @@ vCPUs are numbered through all VMs; the candidates are those of the spinner's ow
 
 from pleemu.hardware.clock import cycles_to_ns
 from pleemu.hardware.interrupts import send_host_interrupt
+from pleemu.hypervisor.own import ON_YIELD, STARTS_AT, own_start, tell
 from pleemu.hypervisor.records import ESRCH_IS_SUCCESS, ESRCH_UNKNOWN, NOT_ASKED
 from pleemu.hypervisor.rules import NO_RULE, rule_that_refuses
 from pleemu.jit import compiled
@@ -53,13 +54,13 @@ def search(m, p, me, now):
         yielded = 0
         ended = False
         count = 0  # looked at in this round
-        last = vm.last_boosted_vcpu
+        last = own_start(m, me, vm.last_boosted_vcpu, now)
         for half in range(2):
             # Between two passes, too, an -ESRCH ends the search, if it was the last try of the first.
             if ended or (kvm.one_loop == 0 and (yielded != 0 or tries == 0)):
                 break
             first, end = (0, last + 1) if half == 1 else (last + 1, vm.vcpus)
-            if half == 0 and last == 0 and kvm.from_zero == 1:
+            if half == 0 and last == 0 and kvm.from_zero == 1 and kvm.own[STARTS_AT] == 0:
                 first = 0
             for i in range(first, end):
                 candidate = vm.first_vcpu + i
@@ -71,6 +72,7 @@ def search(m, p, me, now):
                 if rule != NO_RULE:
                     continue
                 answer = kvm_vcpu_yield_to(m, p, me, candidate, now)
+                tell(m, ON_YIELD, me, candidate, answer, now)
                 accepted = answer > 0
                 yielded = as_understood(kvm.esrch, answer)
                 if yielded > 0:

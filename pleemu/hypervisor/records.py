@@ -41,6 +41,15 @@ VCPU = np.dtype(
         ("pending_ipi", "i8"),          # the receiver has not yet written its EOI register
         ("ipi_time_ns", "i8"),
         ("ipi_vector", "i8"),
+        # what a policy of one's own is shown beside the flags above, brought up to date before each call (see `own`)
+        ("now_ns", "i8"),
+        ("vcpus", "i8"),                # of its VM
+        ("last_boosted", "i8"),         # in its VM
+        ("in_kernel", "i8"),            # the spinner: CPL 0 at its exit
+        ("dy_runnable", "i8"),          # has an interrupt to take
+        ("pending_irq", "i8"),          # has a posted one; without APICv never
+        ("ipi_from_me", "i8"),          # candidate: the spinner has sent it an IPI since it was switched out
+        ("mine", "i8", (64,)),          # the policy's, to keep what it likes
         # the thread
         ("resume", "i8"),
         ("exit_reason", "i8"),
@@ -140,6 +149,9 @@ KVM = np.dtype(
         ("pv_yield_if_alone", "i8"),
         ("pv_enforce_cpuid", "i8"),
         ("forced", "i8"),             # policy `ideal`: the scheduler runs whom KVM nominates
+        ("own", "i8", (8,)),          # addresses of the functions of a policy of one's own, 0: none; see `own`
+        ("own_vcpus", "i8"),          # address of the vCPUs' records, for these functions
+        ("own_failed", "i8", (4,)),   # one of them has failed: 1 + its number, and its arguments
     ],
     align=True,
 )

@@ -4,9 +4,10 @@
 number, a rule a byte.
 """
 
-from pleemu.hardware.interrupts import any_posted, deliverable
 from pleemu.hypervisor.ipi import is_in_guest
 from pleemu.hypervisor.ipi_aware import is_good
+from pleemu.hypervisor.own import own_refuses
+from pleemu.hypervisor.pending import has_pending_interrupt, vcpu_dy_runnable, vcpu_runnable
 from pleemu.hypervisor.strict_boost import refuses_halted, refuses_user_mode
 from pleemu.jit import compiled
 
@@ -26,6 +27,7 @@ RULES = {
     "user-mode-no-ipi": "preempted in user mode, and no IPI from the spinner",
     "not-good": "no IPI from the spinner, no interrupt, and not preempted in the kernel",
     "not-useful": "the spinner does not wait for it, it waits itself, or it runs already (ground truth)",
+    "own": "refused by a policy of one's own",
 }
 (
     NO_RULE,
@@ -42,6 +44,7 @@ RULES = {
     USER_MODE_NO_IPI,
     NOT_GOOD,
     NOT_USEFUL,
+    OWN,
 ) = range(len(RULES))
 
 
@@ -96,6 +99,8 @@ def refuses(m, rule, me, candidate, now):
         return not is_good(m, me, candidate, has_pending_interrupt(m, candidate), in_kernel, now)
     if rule == NOT_USEFUL:
         return vcpu.useful == 0
+    if rule == OWN:
+        return own_refuses(m, me, candidate, now)
     return False
 
 
@@ -125,32 +130,3 @@ def is_eligible_for_directed_yield(m, candidate):
     if vcpu.in_spin_loop == 1:
         vcpu.dy_eligible = 1 - vcpu.dy_eligible
     return eligible
-
-
-@compiled
-def vcpu_dy_runnable(m, candidate):
-    """A halted vCPU that has been kicked, or has an interrupt to take (here: posted, or accepted by its APIC)."""
-    cpu = m.cpu[candidate]
-    if m.vcpu[candidate].pv_unhalted == 1:
-        return True
-    return any_posted(cpu) or (cpu.irr[0] | cpu.irr[1] | cpu.irr[2] | cpu.irr[3]) != 0
-
-
-@compiled
-def vcpu_runnable(m, candidate):
-    """kvm_arch_vcpu_runnable: a halted vCPU that has been kicked, or could take an interrupt now.
-
-    DEVIATION: asked for another vCPU it could read the VMCS of the one that asks (17e433b54393), here it never does.
-    What is posted but not yet in IRR counts whatever its priority.
-    """
-    cpu = m.cpu[candidate]
-    if m.vcpu[candidate].pv_unhalted == 1:
-        return True
-    return cpu.interrupt_flag == 1 and (any_posted(cpu) or deliverable(cpu) >= 0)
-
-
-@compiled
-def has_pending_interrupt(m, candidate):
-    """kvm_arch_dy_has_pending_interrupt: one is posted and not yet in IRR; without APICv never."""
-    cpu = m.cpu[candidate]
-    return cpu.apicv == 1 and any_posted(cpu)

@@ -34,6 +34,7 @@ from pleemu.hypervisor.icr import apic_send_ipi
 from pleemu.hypervisor.ipi import sync_at_entry
 from pleemu.hypervisor.msr import kvm_get_msr, kvm_set_msr
 from pleemu.hypervisor.on_spin import kvm_vcpu_on_spin, search_cycles
+from pleemu.hypervisor.own import ON_ENTRY, tell
 from pleemu.hypervisor.records import RESUME_ENTER, RESUME_SPIN
 from pleemu.hypervisor.sleep import host_interrupt, host_interrupt_seen, sleep_on_spin
 from pleemu.hypervisor.steal_time import record_steal_time
@@ -245,6 +246,7 @@ def enter(m, p, now):
     if vcpu.exited_at >= 0:
         time_exit(m, v, vcpu.exit_reason, now - vcpu.exited_at)
     forget_ipis(m, v)
+    tell(m, ON_ENTRY, v, -1, 0, now)
     vcpu.ipi_any = 0
     vcpu.entered_at = now
     load_pause_controls(cpu, vcpu.ple_window)

@@ -59,7 +59,7 @@ from pleemu.scheduler.placement import select_idlest_rq
 from pleemu.scheduler.preemption import MADE_LIMIT, strike
 
 # Why `run_machine` returned.
-FINISHED, STUCK, FAULT, BUFFER_FULL, PROGRESS = range(5)
+FINISHED, STUCK, FAULT, BUFFER_FULL, PROGRESS, OWN_FAILED = range(6)
 
 
 @entry_point
@@ -103,6 +103,8 @@ def advance(m):
         if m.fault[0].kind != NO_FAULT:
             m.fault[0].rflags = rflags(m.cpu[m.fault[0].vcpu])
             return FAULT
+        if m.kvm[0].own_failed[0] != 0:
+            return OWN_FAILED
 
 
 @compiled

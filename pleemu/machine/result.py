@@ -152,6 +152,7 @@ class Run:
     paravirtual: tuple[PvStatistics, ...] = ()  # VMs that use it
     decisions: Decisions = field(factory=Decisions)
     fairness: float = 1.0  # Jain's index of the VMs' CPU shares
+    policy_file: dict[str, str] | None = None  # of a policy of one's own: path, and digest of its content
     preemptions: int | None = None  # points of the chaos scheduler that had an effect; None: another scheduler
     schedule: str | None = field(default=None, repr=False)  # their token; None, too, if they are too many for one
 

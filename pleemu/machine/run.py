@@ -14,7 +14,8 @@ from pleemu.jit import announce_compilation, make_ready
 from pleemu.machine import summary
 from pleemu.machine.build import Layout, build
 from pleemu.machine.faults import describe
-from pleemu.machine.loop import BUFFER_FULL, FAULT, PROGRESS, STUCK, run_machine
+from pleemu.machine.loop import BUFFER_FULL, FAULT, OWN_FAILED, PROGRESS, STUCK, run_machine
+from pleemu.machine.own import Bound, bound
 from pleemu.machine.result import Run
 from pleemu.machine.state import Machine
 from pleemu.machine.story import Stories
@@ -68,11 +69,12 @@ def simulate(
     except MemoryError:
         raise ScenarioError("vm: the host has too little memory for these VMs; use fewer or smaller ones") from None
     make_ready(run_machine, machine)
-    began = time.perf_counter()
     preemptions = Preemptions()
     chaos = machine.tunables.model[0] == CHAOS
     try:
-        ended = _drive(machine, layout, scenario, events, progress, preemptions, stories)
+        with bound(machine, policy.own) as own:
+            began = time.perf_counter()
+            ended = _drive(machine, layout, scenario, events, progress, preemptions, stories, own)
     except GuestFault as fault:
         if not chaos:
             raise
@@ -125,6 +127,7 @@ def _drive(
     progress: Callable[[int, int], None] | None,
     preemptions: Preemptions,
     stories: Stories | None,
+    own: Bound | None,
 ) -> int:
     """Call the loop until it is through; returns why it ended."""
     journal, run = machine.journal[0], machine.run[0]
@@ -143,6 +146,8 @@ def _drive(
                 journal.told = 0
             if why == FAULT:
                 raise GuestFault(describe(machine, layout, scenario))
+            if why == OWN_FAILED and own is not None:
+                raise own.failure()
             if why == PROGRESS:
                 if progress is not None:
                     progress(scenario.duration_ns * int(run.progress) // until, scenario.duration_ns)

@@ -45,6 +45,7 @@ def summarise(
     return Run(
         scenario=scenario,
         policy=policy.name,
+        policy_file=None if policy.own is None else policy.own.identity(),
         seed=scenario.seed,
         digest=f"{int(machine.journal.digest[0]) & MASK:016x}",
         cycles=int(machine.run.until[0]),

@@ -8,6 +8,7 @@ from pleemu.hardware.clock import cycles_to_ns
 from pleemu.hardware.records import COMPUTING, ENTERING, HALTING, IDLE, RESCHEDULING, SWITCHING
 from pleemu.hypervisor.notifiers import kvm_sched_in, kvm_sched_out
 from pleemu.hypervisor.on_spin import end_spin
+from pleemu.hypervisor.own import ON_SCHED_IN, ON_SCHED_OUT, tell
 from pleemu.hypervisor.records import RESUME_ENTER, RESUME_HALT, RESUME_SPIN
 from pleemu.hypervisor.sleep import host_interrupt_seen
 from pleemu.jit import compiled, inlined
@@ -53,6 +54,7 @@ def schedule(m, p, state, now):
     record(m, now, SCHED_SWITCH, p, prev, prev, chosen, state)
     if is_vcpu(m, prev):
         kvm_sched_out(m, p, prev, state == STATE_RUNNING or state == STATE_PREEMPTED, now)
+        tell(m, ON_SCHED_OUT, prev, -1, 0, now)
     account(m, p, now)
     pcpu.vcpu = chosen
     if pushed >= 0:
@@ -94,6 +96,7 @@ def resume(m, p, now):
     task = m.pcpu[p].vcpu
     if is_vcpu(m, task):
         kvm_sched_in(m, p, task, now)
+        tell(m, ON_SCHED_IN, task, -1, 0, now)
     carry_on(m, p, task, now)
 
 

@@ -21,6 +21,7 @@ RUN_KEYS = {
     "scenario": "the full scenario, as in its TOML file",
     "folder": "where the scenario's guest programs are",
     "policy": "the policy's name",
+    "policy_file": "of a policy of your own: path, and SHA-256 digest of its content; else null",
     "seed": "seed of all random choices",
     "digest": "over all events, in order",
     "cycles": "core cycles emulated on each pCPU",
