@@ -35,8 +35,8 @@ def check_report(checked: Checked) -> RenderableType:
         of = one.of
         grid.add(of.number, of.name, of.what, f"{one.runs:,}" if one.runs else "-", _verdict(one))
         if one.finding is not None:
-            parts += [Text(f"\n{of.name} fails: {one.finding.error}", "bold red", overflow="fold")]
-            parts += [Text(str(one.finding.command), overflow="fold", no_wrap=True)]
+            parts += [Text(f"\n{of.name} fails: {one.finding.error}", "bold red", overflow="ignore")]
+            parts += [Text(str(one.finding.command), overflow="ignore", no_wrap=True)]
     return Group(*parts)
 
 
