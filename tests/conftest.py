@@ -8,7 +8,9 @@ from hypothesis import settings
 # Where NumPy computes what the compiled core would, 64-bit numbers wrap around as silently.
 np.seterr(over="ignore")
 
-# No deadline: on a busy machine a test may be slow, and that is no failure.
-settings.register_profile("pleemu", deadline=None, print_blob=True)
+# No deadline: on a busy machine a test may be slow, and that is no failure. The same examples at each run, so that
+# the same sources give the same verdict; look further with --hypothesis-profile=explore.
+settings.register_profile("pleemu", deadline=None, print_blob=True, derandomize=True)
+settings.register_profile("explore", deadline=None, print_blob=True)
 settings.register_profile("few", deadline=None, print_blob=True, max_examples=15)  # --hypothesis-profile=few
 settings.load_profile("pleemu")

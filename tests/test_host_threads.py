@@ -123,7 +123,7 @@ def test_preempted_bursts_go_on_where_they_stopped(busy_us, period_us, nice):
             since = cycle
     assert bursts == found.run.threads[0].bursts
     assert bursts > 3
-    assert preempted > 0 or busy_us < 2000
+    assert preempted > 0 or busy_us < 4500  # less may be had on a sleeper's credit
 
 
 def test_ticks_are_no_part_of_a_burst():

@@ -139,6 +139,12 @@ def check_shares(observed: Observed) -> float:
     return before - now
 
 
+def is_fair(observed: Observed) -> str:
+    """Say why `check_shares` is not about this run; empty: it is."""
+    model = HOST_SCHEDULERS[observed.scenario.host.scheduler].model
+    return "its turns are random, and so are shares of a short run" if model == CHAOS else ""
+
+
 def is_bounded(observed: Observed) -> str:
     """Say why `check_nobody_starves` is not about this run; empty: it is."""
     postpones = HOST_SCHEDULERS[observed.scenario.host.scheduler].yields == "later deadline"

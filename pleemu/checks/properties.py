@@ -56,7 +56,7 @@ SHARES = (
     Property(
         "", "starvation", "a VM that can run does so before long", fairness.check_nobody_starves, fairness.is_bounded
     ),
-    Property("P7", "shares", "the neighbour VM keeps its share", fairness.check_shares),
+    Property("P7", "shares", "the neighbour VM keeps its share", fairness.check_shares, fairness.is_fair),
 )
 
 PROPERTIES = (*EVERYWHERE, *SHARES)

@@ -5,14 +5,6 @@ from __future__ import annotations
 from pleemu.checks.finding import PropertyError, Row, at
 from pleemu.checks.observed import Observed
 from pleemu.checks.threads import ASLEEP, DEAD, ON_PCPU, READY, UNBORN, receivers
-from pleemu.hardware.isa import (
-    PROBE_IPI_ACKED,
-    PROBE_IPI_WAIT,
-    PROBE_LOCK_ACQUIRED,
-    PROBE_LOCK_RELEASED,
-    PROBE_LOCK_WAIT,
-    PROBE_OPERATION_DONE,
-)
 from pleemu.kernel import CHAOS, HOST_SCHEDULERS
 from pleemu.observe.events import (
     APIC_IPI,
@@ -20,7 +12,6 @@ from pleemu.observe.events import (
     KVM_EXIT,
     PAUSE_INSTRUCTION,
     PCPU_MASK,
-    PROBE,
     SCHED_MIGRATE,
     SCHED_SWITCH,
     SCHED_WAKEUP,
@@ -206,7 +197,8 @@ def _looked(spinner: int, lives: Lives, vm: list[int]) -> list[tuple[int, int]]:
 
 def is_strict_boost(observed: Observed) -> str:
     """Say why `check_strict_boost` is not about this policy; empty: it is."""
-    return "" if observed.policy.search.strict_boost else "it is not what this policy promises"
+    promised = observed.policy.own is None and observed.policy.search.strict_boost
+    return "" if promised else "it is not what this policy promises"
 
 
 def check_obeyed(observed: Observed) -> int:
@@ -239,81 +231,18 @@ def is_always_obeyed(observed: Observed) -> str:
     return "" if model == CHAOS else "a kernel's scheduler may refuse"
 
 
-class Waits:
-    """Who waits for whom, by the guests' own probes: a lower bound of the truth.
-
-    Between the release of a lock and its next `lock_acquired` nobody is waited for.
-    """
-
-    def __init__(self, observed: Observed) -> None:
-        self._vm, self._first = observed.vm_of, observed.first_vcpu
-        self.lock: dict[int, tuple[int, int]] = {}  # waiting vCPU -> VM, lock
-        self.holder: dict[tuple[int, int], int] = {}
-        self.call: dict[int, int] = {}  # vCPU -> whose answer it waits for
-
-    def follow(self, row: Row) -> None:
-        """Take the next event."""
-        _, kind, _, vcpu, a, b, _ = row
-        if kind != PROBE:
-            return
-        lock, first = (self._vm[vcpu], b), self._first[self._vm[vcpu]]
-        if a == PROBE_LOCK_WAIT:
-            self.lock[vcpu] = lock
-        elif a == PROBE_LOCK_ACQUIRED:
-            self.lock.pop(vcpu, None)
-            self.holder[lock] = vcpu
-        elif a == PROBE_LOCK_RELEASED and self.holder.get(lock) == vcpu:
-            del self.holder[lock]
-        elif a == PROBE_IPI_WAIT:
-            self.call[vcpu] = first + b
-        elif a == PROBE_IPI_ACKED:
-            self.call.pop(first + b, None)
-        elif a == PROBE_OPERATION_DONE:
-            self.call.pop(vcpu, None)
-
-    def sink(self, vcpu: int) -> int | None:
-        """The vCPU at the end of the chain, who waits for nobody; None if that is not known."""
-        seen = {vcpu}
-        while True:
-            following = self.holder.get(self.lock[vcpu]) if vcpu in self.lock else self.call.get(vcpu)
-            if following is None:
-                return None if vcpu in self.lock or len(seen) == 1 else vcpu
-            if following in seen:
-                return None
-            seen.add(following)
-            vcpu = following
-
-
 def check_ideal(observed: Observed) -> int:
     """A policy that knows the truth names who can act, at every exit at which there is one; returns how many (P3).
 
-    Checked where the guest's probes leave no doubt: the chain of waits ends with one vCPU that is off its pCPU
-    and ready.
+    By the verdicts of the run, which follow from the waits-for graph of the guests' probes.
     """
-    lives, waits = Lives(observed), Waits(observed)
-    due: dict[int, tuple[int, Row]] = {}  # spinner -> who it must name, its exit
-    exits = 0
-    for row in rows_of(observed):
-        _, kind, _, vcpu, a, _, _ = row
-        if kind == KVM_EXIT and a == PAUSE_INSTRUCTION:
-            sink = waits.sink(vcpu)
-            if sink is not None and lives.of[sink] == READY:
-                due[vcpu] = (sink, row)
-        elif kind == SCHED_SWITCH:
-            for spinner in [one for one, (sink, _) in due.items() if sink == row[5]]:
-                del due[spinner]  # it runs meanwhile
-        elif kind == YIELD_TO and vcpu in due:
-            sink, _ = due[vcpu]
-            if a != sink:
-                raise at(row, f"boosts vCPU {a}, but waits for vCPU {sink}", a, sink)
-            del due[vcpu]
-            exits += 1
-        elif kind == KVM_ENTRY and vcpu in due:
-            sink, since = due.pop(vcpu)
-            raise at(since, f"waits for vCPU {sink}, which is ready, and boosts nobody", sink)
-        lives.follow(row)
-        waits.follow(row)
-    return exits
+    judged = observed.run.decisions.total
+    if judged.useful < judged.useful_possible:
+        missed = judged.useful_possible - judged.useful
+        raise PropertyError(f"boosts nobody useful at {missed} of {judged.useful_possible} exits with somebody useful")
+    if judged.wasted + judged.irrelevant > 0:
+        raise PropertyError(f"boosts somebody useless at {judged.wasted + judged.irrelevant} exits")
+    return judged.useful
 
 
 def is_ideal(observed: Observed) -> str:
