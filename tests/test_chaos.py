@@ -67,7 +67,7 @@ def pieces() -> Pieces:
     m = Pieces(records(TASKS, TASK), records(CPUS, RQ), np.zeros((CPUS, TASKS), np.int64), records(1, TUNABLES))
     m.tunables.model = CHAOS
     m.task.state = TASK_INTERRUPTIBLE
-    m.rq.curr = m.rq.next = m.rq.first = m.rq.tail = m.rq.chosen = -1
+    m.rq.curr = m.rq.next = m.rq.mru_head = m.rq.mru_tail = m.rq.chosen = -1
     return m
 
 
@@ -128,14 +128,14 @@ def number(task: int | None) -> int:
 
 def waiting(m: Pieces, q: int) -> list[int]:
     """The queue from both ends."""
-    forwards, task = [], int(m.rq[q].first)
+    forwards, task = [], int(m.rq[q].mru_tail)
     while task >= 0:
         forwards.append(task)
-        task = int(m.task[task].after)
-    backwards, task = [], int(m.rq[q].tail)
+        task = int(m.task[task].mru_prev)
+    backwards, task = [], int(m.rq[q].mru_head)
     while task >= 0:
         backwards.append(task)
-        task = int(m.task[task].before)
+        task = int(m.task[task].mru_next)
     assert forwards == backwards[::-1]
     return forwards
 

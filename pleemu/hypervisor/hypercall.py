@@ -31,8 +31,7 @@ from pleemu.hardware.cpuid import KVM_FEATURE_PV_SCHED_YIELD, KVM_FEATURE_PV_SEN
 from pleemu.hardware.interrupts import send_host_interrupt, set_fault
 from pleemu.hardware.isa import RAX, RBX, RCX, RDX, RSI
 from pleemu.hardware.records import FAULT_HYPERCALL
-from pleemu.hypervisor.halt_poll import poll_sees
-from pleemu.hypervisor.ipi import accept_irq, is_in_guest, kvm_vcpu_wake_up
+from pleemu.hypervisor.ipi import accept_irq, kvm_vcpu_kick
 from pleemu.jit import compiled
 from pleemu.observe.events import HYPERCALL, HYPERCALL_MORE, YIELD_TO
 from pleemu.observe.journal import record
@@ -99,21 +98,8 @@ def kvm_pv_kick_cpu_op(m, p, v, apic_id, now):
     for target in range(vm.first_vcpu + first, vm.first_vcpu + end):
         m.vcpu[target].pv_unhalted = 1
         m.pv[target].kicks += 1
-        spent += kvm_vcpu_kick(m, p, target, now)
+        spent += kvm_vcpu_kick(m, p, target, now, 0)
     return spent
-
-
-@compiled
-def kvm_vcpu_kick(m, p, target, now):
-    """Wake it if it sleeps; make it exit if it is in the guest; a poll sees it. Returns the cycles of a wake-up."""
-    if m.vcpu[target].on_wait_queue == 1:
-        return kvm_vcpu_wake_up(m, p, target, now)
-    home = m.task[target].cpu
-    if is_in_guest(m, p, home, target, now):
-        send_host_interrupt(m, home, now + m.cost[0].ipi)
-    elif m.pcpu[home].vcpu == target:
-        poll_sees(m, home, now + 1)
-    return 0
 
 
 @compiled

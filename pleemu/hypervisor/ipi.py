@@ -15,19 +15,25 @@ from pleemu.scheduler.records import TASK_DEAD
 @compiled
 def accept_irq(m, p, target, vector, now, delay):
     """Make ``vector`` pending in the target, and make it notice after ``delay``; returns the cycles of a wake-up."""
-    cpu, vcpu, cost = m.cpu[target], m.vcpu[target], m.cost[0]
+    cpu, cost = m.cpu[target], m.cost[0]
     if not is_accepting(m, target):
         return 0
     set_vector(cpu.pir, vector)
-    if vcpu.on_wait_queue == 1:
+    if cpu.apicv == 1 and is_in_guest(m, p, m.task[target].cpu, target, now):
+        # A notification on its way serves all that is posted, unless this one is there sooner.
+        cpu.pir_at = min(cpu.pir_at, now + delay + cost.ipi + cost.posted)  # no exit
+        return 0
+    return kvm_vcpu_kick(m, p, target, now, delay)
+
+
+@compiled
+def kvm_vcpu_kick(m, p, target, now, delay):
+    """Wake it if it sleeps; make it exit after ``delay`` if it is in the guest; a poll sees it. Returns the cycles."""
+    if m.vcpu[target].on_wait_queue == 1:
         return kvm_vcpu_wake_up(m, p, target, now)
     home = m.task[target].cpu
-    # A notification on its way serves all that is posted, unless this one is there sooner.
     if is_in_guest(m, p, home, target, now):
-        if cpu.apicv == 1:
-            cpu.pir_at = min(cpu.pir_at, now + delay + cost.ipi + cost.posted)  # no exit
-        else:
-            send_host_interrupt(m, home, now + delay + cost.ipi)
+        send_host_interrupt(m, home, now + delay + m.cost[0].ipi)
     elif m.pcpu[home].vcpu == target:
         poll_sees(m, home, now + 1)
     return 0

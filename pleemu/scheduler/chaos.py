@@ -10,38 +10,13 @@ Except for the points (`preemption`) all of it follows from what the guests do, 
 its scenario and its points. No model of any kernel: it is fair enough that whatever does not
 come to its end here has a bug, and free enough to show it.
 
-The queue is a list through the records, as that of the kernel's real-time class is: `rq.first`,
-`task.after`, ..., `rq.tail`. The running task is not in it but counts in `nr_running`.
+The queue is rq->cfs_tasks (`mru`): who comes stands at its head, the first one in line at its tail. The running
+task is not in it but counts in `nr_running`.
 """
 
 from pleemu.jit import compiled
+from pleemu.scheduler.mru import list_add, list_del
 from pleemu.scheduler.records import TASK_RUNNING
-
-
-@compiled
-def append(m, q, task):
-    """Put a task at the tail of queue ``q``."""
-    rq, se = m.rq[q], m.task[task]
-    se.before, se.after = rq.tail, -1
-    if rq.tail >= 0:
-        m.task[rq.tail].after = task
-    else:
-        rq.first = task
-    rq.tail = task
-
-
-@compiled
-def take_out(m, q, task):
-    """Take a task out of queue ``q``, wherever it stands."""
-    rq, se = m.rq[q], m.task[task]
-    if se.before >= 0:
-        m.task[se.before].after = se.after
-    else:
-        rq.first = se.after
-    if se.after >= 0:
-        m.task[se.after].before = se.before
-    else:
-        rq.tail = se.before
 
 
 @compiled
@@ -58,7 +33,7 @@ def activate(m, q, task):
     se.on_rq = 1
     se.cpu = q
     rq.nr_running += 1
-    append(m, q, task)
+    list_add(m, q, task)
     if rq.curr < 0:
         rq.need_resched = 1
 
@@ -67,7 +42,7 @@ def activate(m, q, task):
 def migrate(m, q, task):
     """Move a task that waits to queue ``q``."""
     old = m.rq[m.task[task].cpu]
-    take_out(m, m.task[task].cpu, task)
+    list_del(m, m.task[task].cpu, task)
     old.nr_running -= 1
     if old.next == task:
         old.next = -1
@@ -84,11 +59,11 @@ def pick(m, q):
     rq.curr = -1
     if prev >= 0:
         if m.task[prev].state == TASK_RUNNING:
-            append(m, q, prev)
+            list_add(m, q, prev)
         else:
             m.task[prev].on_rq = 0
             rq.nr_running -= 1
-    task = rq.first
+    task = rq.mru_tail
     if is_queued(m, q, rq.chosen):
         task = rq.chosen
     elif is_queued(m, q, rq.next):
@@ -97,7 +72,7 @@ def pick(m, q):
     if rq.next == task:
         rq.next = -1
     if task >= 0:
-        take_out(m, q, task)
+        list_del(m, q, task)
     rq.curr = task
     rq.need_resched = 0
     return task

@@ -70,9 +70,9 @@ def draw_thread(m, p):
     waiting = m.rq[p].nr_running - 1
     if waiting <= 0:
         return -1
-    thread = m.rq[p].first
+    thread = m.rq[p].mru_tail
     for _ in range(draw(m, p, waiting)):
-        thread = m.task[thread].after
+        thread = m.task[thread].mru_prev
     return thread
 
 

@@ -37,9 +37,6 @@ TASK = np.dtype(
         # constant
         ("weight", "i8"),                 # 1024 for nice 0
         ("inverse_weight", "i8"),         # 2^32 / weight, from the kernel's table
-        # chaos: its neighbours in the queue, -1 none
-        ("before", "i8"),
-        ("after", "i8"),
     ],
     align=True,
 )
@@ -68,8 +65,6 @@ RQ = np.dtype(
         # policy `ideal`
         ("forced", "i8"),        # 1 + the task to be picked next, 0 none
         # chaos
-        ("first", "i8"),         # the queue
-        ("tail", "i8"),
         ("chosen", "i8"),        # by a preemption point, until the next pick
     ],
     align=True,
@@ -150,7 +145,7 @@ MIN_VRUNTIME_AT_BOOT = -(1 << 20)
 # Fields of RQ that name a task.
 _TASKS = (
     "curr", "root", "leftmost", "mru_head", "mru_tail", "next", "last", "skip", "deboost_yielder", "deboost_target",
-    "first", "tail", "chosen",
+    "chosen",
 )  # fmt: skip
 
 
