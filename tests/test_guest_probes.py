@@ -56,24 +56,26 @@ def test_probe_macros_make_probes(tmp_path: Path, text: str, expected: tuple[int
 
 
 @pytest.mark.parametrize(
-    ("text", "in_order"),
+    ("text", "manner"),
     [
         ("lock_wait rdi", 0),
         ("lock_wait rdi, in_order", 1),
         ("lock_wait r9, in_order", 1),
         ("lock_wait edi, in_order", 1),
         ("lock_wait 0x1000, in_order", 1),
+        ("lock_wait rdi, shared", 2),
+        ("lock_wait edi, in_order_shared", 3),
         ('probe_operand lock_wait, "8@16(%rdi) 8@$0"', 0),
         ('probe_operand lock_wait, "8@16(%rdi) 8@$1"', 1),
     ],
 )
-def test_lock_wait_says_whether_the_lock_serves_in_order(tmp_path: Path, text: str, in_order: int) -> None:
-    """The second argument is the order; the probe is the same one nop with the same operand."""
+def test_lock_wait_says_how_the_lock_serves(tmp_path: Path, text: str, manner: int) -> None:
+    """The second argument is order and sharing; the probe is the same one nop with the same operand."""
     first = operations(make_guest(tmp_path, f"{INCLUDE}{MAIN}{text}\nret\n"))[0]
     plain = text.partition(",")[0] if "probe" not in text else 'probe_operand lock_wait, "8@16(%rdi)"'
     same = operations(make_guest(tmp_path, f"{INCLUDE}{MAIN}{plain}\nret\n"))[0]
-    assert first.in_order == in_order
-    first.in_order = 0
+    assert first.manner == manner
+    first.manner = 0
     assert first == same
 
 
@@ -117,8 +119,11 @@ def test_probe_operands_that_make_no_sense_are_value_errors(text: str, size: int
         ('probe_operand work, ""', "probe 'work': takes exactly 1 argument, has 0"),
         ('probe_operand work, "8@%rdi 8@%rsi"', "takes exactly 1 argument, has 2"),
         ('probe_operand lock_wait, "8@%rdi 8@$1 8@$1"', "takes 1 or 2 arguments, has 3"),
-        ('probe_operand lock_wait, "8@%rdi 8@$2"', "says whether the lock serves in order: 8@$0 or 8@$1, not 8@$2"),
-        ('probe_operand lock_wait, "8@%rdi 8@%rsi"', "8@$0 or 8@$1, not 8@%rsi"),
+        (
+            'probe_operand lock_wait, "8@%rdi 8@$4"',
+            "says how the lock serves, 8@$0 to 8@$3 (1: in order, 2: shared), not 8@$4",
+        ),
+        ('probe_operand lock_wait, "8@%rdi 8@%rsi"', "8@$0 to 8@$3 (1: in order, 2: shared), not 8@%rsi"),
         ('probe_operand work, "16@%rdi"', "cannot read argument '16@%rdi'"),
         ('probe_operand work, "8@%rzx"', "unknown register %rzx"),
         ('probe_operand work, "8@%eax"', "%eax has fewer than 8 bytes"),
@@ -134,9 +139,9 @@ def test_probe_errors_name_the_line_and_the_fix(tmp_path: Path, text: str, expec
     assert expected in str(error.value)
 
 
-def test_lock_wait_knows_one_order(tmp_path: Path) -> None:
-    """Any other word is refused with the line and the one that would be right."""
-    with pytest.raises(GuestError, match=r"guest\.S:4:1: lock_wait LOCK, in_order: there is no other order"):
+def test_lock_wait_knows_two_manners(tmp_path: Path) -> None:
+    """Any other word is refused with the line and those that would be right."""
+    with pytest.raises(GuestError, match=r"guest\.S:4:1: lock_wait LOCK, in_order: or shared, or in_order_shared; "):
         make_guest(tmp_path, f"{INCLUDE}{MAIN}lock_wait rdi, in_ordre\nret\n")
 
 

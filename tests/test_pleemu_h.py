@@ -103,16 +103,21 @@ def test_real_program_runs_with_probes_that_readelf_lists(command: list[str], le
 @pytest.mark.parametrize("compiler", COMPILERS)
 def test_probes_of_c_are_those_of_assembly(compiler: str, level: str, tmp_path: Path) -> None:
     """In a guest each probe becomes what the macro of pleemu.inc becomes, with the operand's size and sign."""
-    names = ("lock_wait", "lock_acquired", "lock_released", "ipi_wait", "ipi_acked", "work")
-    body = "".join(f"{name}(n);" for name in (*names, "lock_wait_in_order"))
+    plain = ("lock_wait", "lock_acquired", "lock_released", "lock_wait_over", "barrier_wait", "barrier_passed")
+    names = (*plain, "ipi_wait", "ipi_acked", "work")
+    manners = ("lock_wait_in_order", "lock_wait_shared", "lock_wait_in_order_shared", "lock_acquired_shared")
+    body = "".join(f"{name}(n);" for name in (*names, *manners))
     text = f'#include "pleemu.h"\nvoid guest_main(long n) {{ {body} operation_done(); work(5); work((int)n); }}\n'
     in_c = load_c(tmp_path, text, cc=compiler, cflags=level)
     macros = "\n".join(f"{name} rdi" for name in names)
     signed = 'probe_operand work, "-4@$5"\nprobe_operand work, "-4@%edi"\n'
-    text = f'.include "pleemu.inc"\n{macros}\nlock_wait rdi, in_order\noperation_done\n{signed}ret\n'
+    further = (
+        "lock_wait rdi, in_order\nlock_wait rdi, shared\nlock_wait rdi, in_order_shared\nlock_acquired rdi, shared"
+    )
+    text = f'.include "pleemu.inc"\n{macros}\n{further}\noperation_done\n{signed}ret\n'
     in_assembly = make_guest(tmp_path, text)
     found = [
-        [(int(one.probe), int(one.width), int(one.in_order)) for one in image.instructions if one.op == isa.OP_PROBE]
+        [(int(one.probe), int(one.width), int(one.manner)) for one in image.instructions if one.op == isa.OP_PROBE]
         for image in (in_c, in_assembly)
     ]
     assert found[0] == found[1]

@@ -21,16 +21,19 @@ from pleemu.observe.records import JOURNAL, JUDGED, LOCK, TALE, WAIT_DEPTH, WAIT
 from pleemu.scheduler.records import RQ, TASK, TASK_INTERRUPTIBLE, TASK_RUNNING
 
 follow_alone = callable_alone(waits.follow_probe)
+end_alone = callable_alone(waits.end_of_thread)
 closure_alone = callable_alone(frontier.mark_closure)
 mark_alone = callable_alone(frontier.mark_of)
 awaited_alone = callable_alone(frontier.is_awaited)
 
 Pieces = namedtuple(
     "Pieces",
-    "pcpu cpu space task rq vcpu vm journal waiting lock holding awaited answered todo judged tale",
+    "pcpu cpu space task rq vcpu vm journal waiting lock holding sharing awaited answered todo judged tale",
 )
 BASE, WORDS = 0x1000, 64
 LOCKS = {f"lock{k}": BASE + 8 * k for k in range(5)}
+BARRIERS = {"lock0": "barrier0", "lock1": "barrier1"}  # where a step that names a lock goes
+PLACES = LOCKS | {"barrier0": BASE + 80, "barrier1": BASE + 88}
 
 
 def records(count, dtype):
@@ -53,6 +56,7 @@ def machine(vcpus, first, locks=4 * WAYS):
         waiting=records(total, WAITING),
         lock=records(locks, LOCK),
         holding=np.zeros((locks, sets), np.int64),
+        sharing=np.zeros((locks, sets), np.int64),
         awaited=np.zeros((total, sets), np.int64),
         answered=np.zeros((total, sets), np.int64),
         todo=np.zeros(total, np.int64),
@@ -69,9 +73,9 @@ def machine(vcpus, first, locks=4 * WAYS):
     return m
 
 
-def probe(m, v, number, value, now, in_order=0):
+def probe(m, v, number, value, now, manner=0):
     instruction = records(1, isa.INSTRUCTION)
-    instruction.probe, instruction.in_order = number, in_order
+    instruction.probe, instruction.manner = number, manner
     follow_alone(m, v, instruction[0], value, now)
 
 
@@ -83,12 +87,14 @@ class Twins:
         self.vm = Vm([Vcpu() for _ in range(vcpus)])
         self.now = 0
 
-    def lock_wait(self, v, lock, in_order):
+    def lock_wait(self, v, lock, other):
         if len(self.vm.vcpus[v].waits) < WAIT_DEPTH and lock not in [one.lock for one in self.vm.vcpus[v].waits]:
             # Whether a lock serves in order is the same at each lock_wait for it.
             in_order = lock in ("lock0", "lock1")
-            self.vm.lock_wait(v, lock, in_order=in_order)
-            probe(self.m, self.first + v, isa.PROBE_LOCK_WAIT, LOCKS[lock], self.now, in_order)
+            shared = other % 2 == 1
+            self.vm.lock_wait(v, lock, in_order=in_order, shared=shared)
+            manner = in_order * isa.LOCK_IN_ORDER + shared * isa.LOCK_SHARED
+            probe(self.m, self.first + v, isa.PROBE_LOCK_WAIT, LOCKS[lock], self.now, manner)
 
     def locked_operation(self, v, lock, _):
         self.vm.locked_operation(v, lock, self.now)
@@ -96,9 +102,30 @@ class Twins:
         if WORDS + (LOCKS[lock] - BASE) // 8 + 1 == cpu.watched:  # as `execute` does
             cpu.place = self.now + 1
 
-    def lock_acquired(self, v, lock, _):
-        self.vm.lock_acquired(v, lock)
-        probe(self.m, self.first + v, isa.PROBE_LOCK_ACQUIRED, LOCKS[lock], self.now)
+    def lock_acquired(self, v, lock, other):
+        shared = other % 2 == 1
+        self.vm.lock_acquired(v, lock, shared=shared)
+        probe(self.m, self.first + v, isa.PROBE_LOCK_ACQUIRED, LOCKS[lock], self.now, shared * isa.LOCK_SHARED)
+
+    def lock_wait_over(self, v, lock, _):
+        self.vm.lock_wait_over(v, lock)
+        probe(self.m, self.first + v, isa.PROBE_LOCK_WAIT_OVER, LOCKS[lock], self.now)
+
+    def barrier_wait(self, v, lock, _):
+        barrier = BARRIERS.get(lock)
+        waits = self.vm.vcpus[v].waits
+        if barrier and len(waits) < WAIT_DEPTH and barrier not in [one.lock for one in waits]:
+            self.vm.barrier_wait(v, barrier)
+            probe(self.m, self.first + v, isa.PROBE_BARRIER_WAIT, PLACES[barrier], self.now)
+
+    def barrier_passed(self, v, lock, _):
+        if barrier := BARRIERS.get(lock):
+            self.vm.barrier_passed(v, barrier)
+            probe(self.m, self.first + v, isa.PROBE_BARRIER_PASSED, PLACES[barrier], self.now)
+
+    def end(self, v, *_):
+        self.vm.end(v)
+        end_alone(self.m, self.first + v, self.now)
 
     def lock_released(self, v, lock, _):
         self.vm.lock_released(v, lock)
@@ -149,7 +176,7 @@ def histories(draw):
     """A VM, and what its vCPUs do in turn."""
     vcpus = draw(st.integers(2, 6) | st.just(67))
     who = st.integers(0, vcpus - 1)
-    often = st.sampled_from(["lock_wait", "locked_operation", "lock_acquired", "ipi_wait"])
+    often = st.sampled_from(["lock_wait", "locked_operation", "lock_acquired", "ipi_wait", "barrier_wait"])
     step = st.tuples(often | st.sampled_from(STEPS), who, st.sampled_from(sorted(LOCKS)), who)
     return vcpus, draw(st.integers(0, 3)), draw(st.lists(step, max_size=40))
 
@@ -174,7 +201,7 @@ def test_reference_knows_the_chains_of_the_literature():
     twins.lock_acquired(0, "lock0", 0)
     for v in (1, 2, 3):
         twins.now = v
-        twins.lock_wait(v, "lock0", 1)
+        twins.lock_wait(v, "lock0", 0)
         assert twins.closures(v)[0] == set(range(v))  # no place yet: behind all
         twins.locked_operation(v, "lock0", 0)
     assert twins.closures(3) == ({0, 1, 2}, {0}, {0})

@@ -30,8 +30,13 @@
 /* pleemu_lock_wait(LOCK)       before the first try: this vCPU wants the lock at address LOCK
  * pleemu_lock_wait_in_order(LOCK)  the same, and the lock serves its waiters in order (ticket, queue): a waiter's
  *                              place comes from its latest LOCKed instruction that changed the 8 bytes at LOCK
+ * pleemu_lock_wait_shared(LOCK)  as a reader, who shares the lock with others; pleemu_lock_wait_in_order_shared: both
  * pleemu_lock_acquired(LOCK)   it has it
+ * pleemu_lock_acquired_shared(LOCK)  it shares it
  * pleemu_lock_released(LOCK)   directly after the store that frees it
+ * pleemu_lock_wait_over(LOCK)  the wait has ended without the lock: what it stood for has come about, or it was given up
+ * pleemu_barrier_wait(BARRIER) this vCPU has arrived at the barrier at address BARRIER and waits for the others
+ * pleemu_barrier_passed(BARRIER)  the last one has arrived: directly after the store that lets all go on
  * pleemu_ipi_wait(VCPU)        from here on this vCPU waits until VCPU has acknowledged its request
  * pleemu_ipi_acked(VCPU)       in the handler: the request of VCPU is acknowledged
  * pleemu_operation_done()      one unit of the guest's own work (a lock operation, a record) is finished
@@ -39,8 +44,14 @@
  */
 #define pleemu_lock_wait(lock) PLEEMU_PROBE("lock_wait", (unsigned long)(lock))
 #define pleemu_lock_wait_in_order(lock) PLEEMU_PROBE_AND("lock_wait", (unsigned long)(lock), " 8@$1")
+#define pleemu_lock_wait_shared(lock) PLEEMU_PROBE_AND("lock_wait", (unsigned long)(lock), " 8@$2")
+#define pleemu_lock_wait_in_order_shared(lock) PLEEMU_PROBE_AND("lock_wait", (unsigned long)(lock), " 8@$3")
 #define pleemu_lock_acquired(lock) PLEEMU_PROBE("lock_acquired", (unsigned long)(lock))
+#define pleemu_lock_acquired_shared(lock) PLEEMU_PROBE_AND("lock_acquired", (unsigned long)(lock), " 8@$2")
 #define pleemu_lock_released(lock) PLEEMU_PROBE("lock_released", (unsigned long)(lock))
+#define pleemu_lock_wait_over(lock) PLEEMU_PROBE("lock_wait_over", (unsigned long)(lock))
+#define pleemu_barrier_wait(barrier) PLEEMU_PROBE("barrier_wait", (unsigned long)(barrier))
+#define pleemu_barrier_passed(barrier) PLEEMU_PROBE("barrier_passed", (unsigned long)(barrier))
 #define pleemu_ipi_wait(vcpu) PLEEMU_PROBE("ipi_wait", vcpu)
 #define pleemu_ipi_acked(vcpu) PLEEMU_PROBE("ipi_acked", vcpu)
 #define pleemu_operation_done() PLEEMU_NOTE("operation_done", "", : : : "memory")
@@ -293,7 +304,13 @@ __attribute__((noreturn)) PLEEMU_INLINE void pleemu_enter_user(void (*function)(
 #ifndef PLEEMU_PREFIX_ONLY
 #define lock_wait(lock) pleemu_lock_wait(lock)
 #define lock_wait_in_order(lock) pleemu_lock_wait_in_order(lock)
+#define lock_wait_shared(lock) pleemu_lock_wait_shared(lock)
+#define lock_wait_in_order_shared(lock) pleemu_lock_wait_in_order_shared(lock)
 #define lock_acquired(lock) pleemu_lock_acquired(lock)
+#define lock_acquired_shared(lock) pleemu_lock_acquired_shared(lock)
+#define lock_wait_over(lock) pleemu_lock_wait_over(lock)
+#define barrier_wait(barrier) pleemu_barrier_wait(barrier)
+#define barrier_passed(barrier) pleemu_barrier_passed(barrier)
 #define lock_released(lock) pleemu_lock_released(lock)
 #define ipi_wait(vcpu) pleemu_ipi_wait(vcpu)
 #define ipi_acked(vcpu) pleemu_ipi_acked(vcpu)

@@ -131,6 +131,7 @@ def _symbols(executable: ObjectFile, base: int, code_start: int, code_end: int) 
             is_global=symbol.is_global,
             is_code=code_start <= symbol.value < code_end,
             is_object=symbol.type == "STT_OBJECT",
+            is_function=symbol.type == "STT_FUNC",
         )
 
 

@@ -55,6 +55,11 @@ class Image:
         symbol = self.linked.symbols.nearest(address, is_code=True) if self.linked.is_code(address) else None
         return symbol.name if symbol else f"{address:#x}"
 
+    def enclosing_function(self, address: int) -> str:
+        """Return the function that ``address`` is in, by its symbol's type and size, or nothing."""
+        symbol = self.linked.symbols.function_around(_unsigned(address))
+        return symbol.name if symbol else ""
+
     def source_at(self, address: int) -> str | None:
         """Return the source line of ``address`` as ``ticket_lock.S:23``, if the object tells."""
         return self.linked.lines.source_at(_unsigned(address))

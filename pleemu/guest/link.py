@@ -278,6 +278,7 @@ class _Linker:
                         is_global=symbol.is_global,
                         is_code=section.is_code,
                         is_object=symbol.type == "STT_OBJECT",
+                        is_function=symbol.type == "STT_FUNC",
                     )
 
     def _notes(self) -> Iterator[Notes]:

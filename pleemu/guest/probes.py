@@ -24,7 +24,8 @@ from pleemu.hardware import isa
 PROVIDER = "pleemu"
 _NT_STAPSDT = 3
 _WITHOUT_ARGUMENT = ("operation_done",)  # may have none; every other probe has exactly one,
-_IN_ORDER = "lock_wait"  # but for this one, which may have a second: N@$1, the lock serves in order
+# but for these, which may have a second, N@$SET: how the lock serves. What each may say:
+_MANNERS = {"lock_wait": isa.LOCK_IN_ORDER | isa.LOCK_SHARED, "lock_acquired": isa.LOCK_SHARED}
 
 _ARGUMENT = re.compile(r"(-?[1248])f?@(\S+)")
 _MEMORY = re.compile(r"(.*?)\(\s*(?:%(\w+))?\s*(?:,\s*%(\w+)\s*(?:,\s*([1248]))?\s*)?\)")
@@ -102,7 +103,7 @@ def _operand(note: Note) -> Record:
     # Spaces occur inside a memory operand too, so arguments are split where one begins.
     arguments = re.split(r"\s+(?=-?[1248]f?@)", note.arguments.strip()) if note.arguments.strip() else []
     least = 0 if note.name in _WITHOUT_ARGUMENT else 1
-    most = 2 if note.name == _IN_ORDER else 1
+    most = 2 if note.name in _MANNERS else 1
     if not least <= len(arguments) <= most:
         expected = "at most 1 argument" if least == 0 else "1 or 2 arguments" if most == 2 else "exactly 1 argument"
         raise ValueError(f"takes {expected}, has {len(arguments)}")
@@ -110,12 +111,13 @@ def _operand(note: Note) -> Record:
         return {}
     fields = _argument(arguments[0], note.values)
     if len(arguments) == 2:
-        order = _argument(arguments[1], note.values)
-        if order["src_kind"] != isa.IMMEDIATE or order["immediate"] not in (0, 1):
+        manner, known = _argument(arguments[1], note.values), _MANNERS[note.name]
+        if manner["src_kind"] != isa.IMMEDIATE or manner["immediate"] & ~known:
             raise ValueError(
-                f"its second argument says whether the lock serves in order: 8@$0 or 8@$1, not {arguments[1]}"
+                f"its second argument says how the lock serves, 8@$0 to 8@${known} "
+                f"({isa.LOCK_IN_ORDER}: in order, {isa.LOCK_SHARED}: shared), not {arguments[1]}"
             )
-        fields["in_order"] = order["immediate"]
+        fields["manner"] = manner["immediate"]
     return fields
 
 

@@ -19,6 +19,7 @@ class Symbol:
     is_global: bool = False
     is_code: bool = False
     is_object: bool = False  # STT_OBJECT: data, even where it stands among code
+    is_function: bool = False  # STT_FUNC: code from `address` on, for `size` bytes, whatever labels are in it
 
 
 @attrs.frozen(slots=False)
@@ -49,6 +50,20 @@ class SymbolTable:
         """Return the symbol of that name, a global one if there are several."""
         found = [symbol for symbol in self.symbols if symbol.name == name]
         return min(found, key=lambda symbol: not symbol.is_global, default=None)
+
+    @cached_property
+    def _functions(self) -> tuple[list[int], list[Symbol]]:
+        found = [symbol for symbol in self.symbols if symbol.is_function and symbol.is_code and symbol.size]
+        return [symbol.address for symbol in found], found
+
+    def function_around(self, address: int) -> Symbol | None:
+        """Return the function that ``address`` is in, by type and size of its symbol."""
+        addresses, functions = self._functions
+        position = bisect.bisect_right(addresses, address)
+        while position and addresses[position - 1] == addresses[max(position - 2, 0)] and position > 1:
+            position -= 1  # of several names the preferred one
+        function = functions[position - 1] if position else None
+        return function if function and address < function.address + function.size else None
 
     def name_of(self, address: int, *, is_code: bool) -> str:
         """Return ``address`` relative to the last symbol before it, or in hexadecimal."""

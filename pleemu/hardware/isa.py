@@ -142,6 +142,9 @@ PROBES = (
     "ipi_wait",        # operand: the vCPU whose acknowledgement is awaited
     "ipi_acked",       # operand: the vCPU whose request is acknowledged
     "operation_done",  # one unit of the guest's own work is finished
+    "lock_wait_over",  # operand: address of the lock; the wait for it has ended without it
+    "barrier_wait",    # operand: address of the barrier; the vCPU has arrived at it, and waits for the others
+    "barrier_passed",  # the last one has arrived
 )
 (
     PROBE_WORK,
@@ -151,7 +154,14 @@ PROBES = (
     PROBE_IPI_WAIT,
     PROBE_IPI_ACKED,
     PROBE_OPERATION_DONE,
-) = range(7)
+    PROBE_LOCK_WAIT_OVER,
+    PROBE_BARRIER_WAIT,
+    PROBE_BARRIER_PASSED,
+) = range(10)
+
+# Second argument of lock_wait and lock_acquired: a set of
+LOCK_IN_ORDER = 1  # the lock serves its waiters in order
+LOCK_SHARED = 2    # several may have it at once, as readers do; who shares keeps out, and waits for, who does not
 
 # Cost classes: `execute` charges the processor preset's cycles for the class.
 (
@@ -186,7 +196,7 @@ INSTRUCTION = np.dtype(
         ("count_in_cl", "i8"),  # 1: SHLD and SHRD by CL
         ("target", "i8"),       # table index of a direct branch, -1 where it is no instruction
         ("probe", "i8"),        # OP_PROBE: which
-        ("in_order", "i8"),     # 1: lock_wait for a lock that serves its waiters in order
+        ("manner", "i8"),       # OP_PROBE: set of LOCK_*
         ("cost_class", "i8"),
         ("locked", "i8"),       # 1: LOCK prefix, or xchg with memory
         ("length", "i8"),       # bytes

@@ -16,6 +16,7 @@ The verdict on a nomination (the latest yield_to of the search, whatever its ans
 
 from pleemu.hypervisor.records import NOT_ASKED
 from pleemu.jit import compiled
+from pleemu.machine.attribution import attribute_exit
 from pleemu.machine.frontier import CAN_ACT, IN_CLOSURE, is_awaited, mark_closure, mark_of
 from pleemu.observe.records import (
     IRRELEVANT,
@@ -64,6 +65,7 @@ def end_decision(m, p, me, now, accepted):
     vm = m.vm[m.vcpu[me].vm]
     row = m.judged[m.vcpu[me].vm]
     number, target = m.vcpu[me].exit_number, m.vcpu[me].asked
+    attribute_exit(m, me)
     useful = 0
     for v in range(vm.first_vcpu, vm.first_vcpu + vm.vcpus):
         vcpu = m.vcpu[v]
@@ -152,7 +154,8 @@ def tell_wait(m, p, me, now):
     if 0 < waiting.depth <= WAIT_DEPTH:
         lock = waiting.lock[waiting.depth - 1]
         row = m.lock[lock]
-        tell(m, number, TOLD_LOCK, now, me, row.address, row.holders, row.in_order)
+        manner = row.in_order | waiting.shared[waiting.depth - 1] << 1 | row.barrier << 2
+        tell(m, number, TOLD_LOCK, now, me, row.address, row.holders, manner)
         for v in range(vm.first_vcpu, vm.first_vcpu + vm.vcpus):
             k = v - vm.first_vcpu
             if (m.holding[lock, k >> 6] >> (k & 63)) & 1 == 1:

@@ -5,7 +5,9 @@
     frontier(me)    those of C(me) that can act, are runnable and are not on a pCPU: whom to boost
 
 Who waits for whom:
-* for a lock: for all of its holders; if it serves in order, also for those who took their places earlier;
+* for a lock: for all of its holders, but who shares it, only for those that do not; if it serves in order, also for
+  those who took their places earlier;
+* at a barrier: for all who have yet to arrive;
 * for an answer: for who is to give it. Who waits for something itself can answer all the same if it takes
   interrupts, or is in the handler already.
 
@@ -19,7 +21,7 @@ from pleemu.observe.waits import is_handling
 from pleemu.scheduler.records import TASK_RUNNING
 
 # waiting.mark
-IN_CLOSURE, CAN_ACT, FOLLOWED = 1, 2, 4
+IN_CLOSURE, CAN_ACT, FOLLOWED, BY_ANSWER = 1, 2, 4, 8  # BY_ANSWER: it can act because it owes an answer
 
 
 @compiled
@@ -53,7 +55,10 @@ def follow(m, me, v, todo):
     lock = waiting.lock[waiting.depth - 1]
     if m.lock[lock].holders > 0:
         for number in range(vm.vcpus):
-            if (m.holding[lock, number >> 6] >> (number & 63)) & 1 == 1 and vm.first_vcpu + number != v:
+            in_the_way = m.holding[lock, number >> 6]
+            if waiting.shared[waiting.depth - 1] == 1:
+                in_the_way &= ~m.sharing[lock, number >> 6]
+            if (in_the_way >> (number & 63)) & 1 == 1 and vm.first_vcpu + number != v:
                 edges += 1
                 todo = add(m, me, vm.first_vcpu + number, False, todo)
     place = m.cpu[v].place
@@ -75,7 +80,7 @@ def add(m, me, v, acts, todo):
         waiting.stamp = m.journal[0].stamp
         waiting.mark = IN_CLOSURE
     if acts:
-        waiting.mark |= CAN_ACT
+        waiting.mark |= CAN_ACT | BY_ANSWER
     elif waiting.mark & FOLLOWED == 0:
         waiting.mark |= FOLLOWED
         m.todo[todo] = v
@@ -108,8 +113,8 @@ def can_answer(m, v):
 
 @compiled
 def mark_of(m, v):
-    """IN_CLOSURE and CAN_ACT of a vCPU, in the latest closure; 0 outside."""
-    return m.waiting[v].mark & (IN_CLOSURE | CAN_ACT) if m.waiting[v].stamp == m.journal[0].stamp else 0
+    """IN_CLOSURE, CAN_ACT and BY_ANSWER of a vCPU, in the latest closure; 0 outside."""
+    return m.waiting[v].mark & (IN_CLOSURE | CAN_ACT | BY_ANSWER) if m.waiting[v].stamp == m.journal[0].stamp else 0
 
 
 @compiled

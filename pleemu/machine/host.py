@@ -66,7 +66,7 @@ from pleemu.observe.events import (
 )
 from pleemu.observe.journal import record
 from pleemu.observe.statistics import count_exit, count_pause_exit, finish_run, time_exit
-from pleemu.observe.waits import count_spin, is_waiting
+from pleemu.observe.waits import count_spin, end_of_thread, is_waiting
 from pleemu.scheduler.balance import nohz_idle_balance
 from pleemu.scheduler.preemption import arm, strike
 from pleemu.scheduler.records import TASK_DEAD, TASK_INTERRUPTIBLE
@@ -260,6 +260,7 @@ def end_thread(m, p, now):
     """guest_main has returned: the vCPU's thread exits."""
     vcpu = m.vcpu[m.pcpu[p].vcpu]
     vcpu.guest_cycles += now - vcpu.guest_from
+    end_of_thread(m, m.pcpu[p].vcpu, now)
     m.task[m.pcpu[p].vcpu].state = TASK_DEAD
     schedule(m, p, STATE_DEAD, now)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attrs import field, frozen
 
+from pleemu.machine.causes import Causes
 from pleemu.machine.judgement import Decisions
 from pleemu.scenario import Scenario
 from pleemu.schedule import Point, parse_schedule
@@ -151,6 +152,7 @@ class Run:
     migrations: tuple[MigrationStatistics, ...] = ()
     paravirtual: tuple[PvStatistics, ...] = ()  # VMs that use it
     decisions: Decisions = field(factory=Decisions)
+    causes: Causes = field(factory=Causes)
     fairness: float = 1.0  # Jain's index of the VMs' CPU shares
     policy_file: dict[str, str] | None = None  # of a policy of one's own: path, and digest of its content
     preemptions: int | None = None  # points of the chaos scheduler that had an effect; None: another scheduler

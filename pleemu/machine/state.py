@@ -98,11 +98,14 @@ class Machine(NamedTuple):
     waiting: np.recarray  # [v]
     lock: np.recarray  # the table of locks
     holding: np.ndarray  # [lock, word] who holds it
+    sharing: np.ndarray  # [lock, word] of these, who shares it
     awaited: np.ndarray  # [v, word] whose answers it awaits
     answered: np.ndarray  # [v, word] who has answered and was not awaited
     wanted: np.ndarray  # [v, word] who was useful to it at its latest PAUSE exit
     todo: np.ndarray  # [v] scratch of a closure
     judged: np.recarray  # [j]
+    attributed: np.recarray  # PAUSE exits by place and wait
+    waiter_at: np.ndarray  # [j, index into `code`] PAUSE exits for whom the preempted next waiter stood there
     refusals: np.recarray  # [rule]
     asked: np.recarray  # [p]
     tale: np.recarray  # [buffer]

@@ -52,12 +52,14 @@ class Story:
     pcpu: int = 0
     rip: int = 0
     symbol: str = ""
-    waits_for: str = ""  # `lock`, `answer` or nothing that a probe names
+    waits_for: str = ""  # `lock`, `shared lock`, `answer`, `barrier` or nothing that a probe names
     waiting_since_ns: int | None = None  # kvm_exit of the first PAUSE exit of this wait
     lock: int | None = None  # its address
     lock_symbol: str = ""
     in_order: bool = False  # it serves its waiters in order
-    holders: list[Holder] = field(factory=list)  # of the lock; or who owes an answer
+    holders: list[Holder] = field(
+        factory=list
+    )  # of the lock; who has yet to arrive at the barrier; or who owes an answer
     can_act: list[str] = field(factory=list)  # of all that it waits for, directly or not: who waits for nobody
     useful: list[str] = field(factory=list)  # of these: runnable, and not on a pCPU
     slept: bool = False  # KVM's first answer: no search, the spinner sleeps
@@ -150,7 +152,8 @@ class _Names:
 
     def add(self, story: Story, kind: int, a: int, b: int, c: int) -> None:
         if kind == told.TOLD_LOCK:
-            story.waits_for, story.lock, story.in_order = "lock", a & _MASK, c == 1
+            story.waits_for = "barrier" if c & 4 else "shared lock" if c & 2 else "lock"
+            story.lock, story.in_order = a & _MASK, c & 1 == 1
             story.lock_symbol = self._image.symbol_at(story.lock)
         elif kind == told.TOLD_ANSWER:
             story.waits_for = "answer"

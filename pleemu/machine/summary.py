@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pleemu.machine.build import Layout
+from pleemu.machine.causes import causes_of
 from pleemu.machine.judgement import decisions_of, jain_index
 from pleemu.machine.result import (
     BoostStatistics,
@@ -63,6 +64,7 @@ def summarise(
         paravirtual=_paravirtual(machine, scenario),
         migrations=_migrations(machine, scenario),
         decisions=decisions_of(machine, scenario),
+        causes=causes_of(machine, layout, scenario),
         fairness=jain_index(vm.cpu_share for vm in vms),
         preemptions=preemptions,
         schedule=schedule,

@@ -73,7 +73,11 @@ WAITING = np.dtype(
         ("lock", "i8", (WAIT_DEPTH,)),     # index into the table of locks
         ("place", "i8", (WAIT_DEPTH,)),    # of the outer ones: `cpu.place` when the next one began
         ("handling", "i8", (WAIT_DEPTH,)),  # 1: began in an interrupt handler
+        ("shared", "i8", (WAIT_DEPTH,)),   # 1: together with others that share it
         ("answers", "i8"),       # acknowledgements that it waits for
+        ("holds", "i8"),         # locks that it has, barriers not counted
+        ("probes", "i8"),        # that it has passed
+        ("ended", "i8"),         # 1: guest_main has returned
         # of the wait that it is in: from no wait at all until there is none again
         ("exit", "i8"),          # number of its latest PAUSE exit
         ("first_exit", "i8"),    # cycle of its first PAUSE exit, -1 none yet
@@ -98,6 +102,7 @@ LOCK = np.dtype(
         ("holders", "i8"),   # how many hold it; which ones: `holding`
         ("waiters", "i8"),   # how many wait for it
         ("in_order", "i8"),  # 1: it serves in the order in which the waiters took their places
+        ("barrier", "i8"),   # 1: a barrier, whose holders have yet to arrive
         ("watched", "i8"),   # waits for it with `unmoved_from`
     ],
     align=True,
@@ -126,6 +131,35 @@ JUDGED = np.dtype(
     align=True,
 )
 
+# ---- What PAUSE exits waited for, and why (see `machine.attribution`) -----------------------------
+
+WAITS_UNKNOWN, WAITS_FOR_LOCK, WAITS_TO_SHARE, WAITS_FOR_ANSWER, WAITS_AT_BARRIER = range(5)
+WAITS = ("unknown", "lock", "shared lock", "answer", "barrier")
+
+# In the order in which they count where there are several.
+(
+    HOLDER_PREEMPTED, WAITER_PREEMPTED, TARGET_PREEMPTED, ABSENT, RUNS, HALTED, NOBODY_CAN_ACT, OWN_TURN,
+    UNKNOWN_CAUSE,
+) = range(9)
+CAUSES = (
+    "holder preempted", "waiter preempted", "target preempted", "absent", "running", "halted", "nobody can act",
+    "own turn", "unknown",
+)  # fmt: skip
+
+PLACES = 4096      # rows of the table, a last one behind them takes what finds no room
+PLACES_TRIED = 32  # from where its key points to
+ATTRIBUTED = np.dtype(
+    [
+        ("vm", "i8"),
+        ("pc", "i8"),       # index into `code` of the PAUSE
+        ("wait", "i8"),     # WAITS_*
+        ("address", "i8"),  # of the lock or barrier
+        ("exits", "i8"),    # 0: this row is free
+        ("cause", "i8", (len(CAUSES),)),  # of these, by cause
+    ],
+    align=True,
+)
+
 # Of each rule: whom it refused, and how many of these would have been useful.
 REFUSAL = np.dtype([("count", "i8"), ("useful", "i8")], align=True)
 
@@ -133,7 +167,7 @@ REFUSAL = np.dtype([("count", "i8"), ("useful", "i8")], align=True)
 #
 #   kind          vcpu       a                        b                       c
 #   TOLD_EXIT     spinner    index of its instruction  pCPU                   when its wait's first exit was
-#   TOLD_LOCK     spinner    address of the lock       holders                in order: 1
+#   TOLD_LOCK     spinner    address of the lock       holders                in order: 1, shared: 2, barrier: 4
 #   TOLD_HOLDER   spinner    who holds it              1: it is on a pCPU     it waits itself: 1
 #   TOLD_ANSWER   spinner    whose answer it awaits    1: it is on a pCPU     0
 #   TOLD_SINK     spinner    who can act               1: runnable, off pCPU  it is on a pCPU: 1

@@ -3,24 +3,37 @@
     lock_wait L       a wait for L begins; a lock that serves in order is watched for the place that is taken
     lock_acquired L   the wait for L is over; one more holder
     lock_released L   one holder less
+    lock_wait_over L  the wait for L is over, and the vCPU does not hold it: it has seen or got what it wanted
     ipi_wait T        one more acknowledgement that is awaited, unless T has just given it
     ipi_acked S       T has answered: one less for S
+    barrier_wait B    the vCPU has arrived at B and waits for those that have not
+    barrier_passed B  all have arrived: nobody waits at B any more, and for the next time nobody has arrived
     operation_done    whatever it was, the vCPU does not wait for it any more
 
 A vCPU takes its **place** in a lock that serves in order by its latest LOCKed instruction that changed the
 lock's word (8 bytes at its address, aligned) since `lock_wait`: the XADD of a ticket lock, the XCHG
 of a queue's tail, the LOCK BTS of a pending bit. Until it has one, it is behind all who have.
 
+A lock may be **shared**: who waits for it so, or has it so, keeps out only those that want it for themselves.
+
+A **barrier** is held by all that have yet to arrive at it: those that came the last time, or, the first time, all
+vCPUs that have not ended. It stands in the table of locks.
+
 Nobody reads this but the policies that nominate by ground truth, and the reports. What is not known is left
-out, never guessed: a reader and a writer look alike, and of a lock that no probe names nothing is known.
+out, never guessed: of a lock that no probe names nothing is known.
 """
 
 from pleemu.hardware.isa import (
+    LOCK_IN_ORDER,
+    LOCK_SHARED,
+    PROBE_BARRIER_PASSED,
+    PROBE_BARRIER_WAIT,
     PROBE_IPI_ACKED,
     PROBE_IPI_WAIT,
     PROBE_LOCK_ACQUIRED,
     PROBE_LOCK_RELEASED,
     PROBE_LOCK_WAIT,
+    PROBE_LOCK_WAIT_OVER,
     PROBE_OPERATION_DONE,
 )
 from pleemu.hardware.memory import readable
@@ -34,12 +47,19 @@ from pleemu.observe.tale import tell
 def follow_probe(m, v, instruction, value, now):
     """The vCPU passes a probe with an operand of ``value``."""
     probe = instruction.probe
+    m.waiting[v].probes += 1
     if probe == PROBE_LOCK_WAIT:
-        begin_wait(m, v, value, instruction.in_order, now)
+        begin_wait(m, v, value, instruction.manner, now)
     elif probe == PROBE_LOCK_ACQUIRED:
-        acquire(m, v, value, now)
+        acquire(m, v, value, instruction.manner, now)
     elif probe == PROBE_LOCK_RELEASED:
         release(m, v, value, now)
+    elif probe == PROBE_LOCK_WAIT_OVER:
+        give_up(m, v, value, now)
+    elif probe == PROBE_BARRIER_WAIT:
+        arrive(m, v, value, now)
+    elif probe == PROBE_BARRIER_PASSED:
+        pass_barrier(m, v, value, now)
     elif probe == PROBE_IPI_WAIT:
         await_answer(m, v, value, now)
     elif probe == PROBE_IPI_ACKED:
@@ -58,11 +78,16 @@ def is_waiting(m, v):
 
 
 @compiled
-def begin_wait(m, v, address, in_order, now):
+def begin_wait(m, v, address, manner, now):
     """lock_wait: from here on the vCPU wants the lock."""
     lock = find_lock(m, v, address, True)
-    if lock < 0:
-        return
+    if lock >= 0:
+        begin_wait_for(m, v, lock, manner, now)
+
+
+@compiled
+def begin_wait_for(m, v, lock, manner, now):
+    """One more wait, inside those that there are."""
     begin_spin(m, v, now)
     waiting, cpu = m.waiting[v], m.cpu[v]
     level = waiting.depth
@@ -72,9 +97,10 @@ def begin_wait(m, v, address, in_order, now):
     if level > 0:
         waiting.place[level - 1] = cpu.place
     row = m.lock[lock]
-    row.in_order |= in_order
+    row.in_order |= manner & LOCK_IN_ORDER
     row.waiters += 1
     waiting.lock[level] = lock
+    waiting.shared[level] = 1 if manner & LOCK_SHARED != 0 else 0
     waiting.handling[level] = 1 if is_handling(cpu) else 0
     watch(m, v, 0)
 
@@ -94,20 +120,41 @@ def watch(m, v, place):
 
 
 @compiled
-def acquire(m, v, address, now):
+def acquire(m, v, address, manner, now):
     """lock_acquired: the wait for this lock is over, if there was one, and the waits inside it."""
     lock = find_lock(m, v, address, True)
     if lock < 0:
         return
+    end_wait_for(m, v, lock, now)
+    word, bit = m.vcpu[v].id >> 6, 1 << (m.vcpu[v].id & 63)
+    if not holds(m, v, lock):
+        m.holding[lock, word] |= bit
+        m.lock[lock].holders += 1
+        m.waiting[v].holds += 1
+    m.sharing[lock, word] &= ~bit
+    if manner & LOCK_SHARED != 0:
+        m.sharing[lock, word] |= bit
+    lock_moved(m, v, lock, PROBE_LOCK_ACQUIRED, now)
+
+
+@compiled
+def end_wait_for(m, v, lock, now):
+    """If the vCPU waits for this lock, it does not any more, nor for what it wanted meanwhile."""
     waiting = m.waiting[v]
     for level in range(min(waiting.depth, WAIT_DEPTH)):
         if waiting.lock[level] == lock:
             end_waits(m, v, level, now)
             break
-    if not holds(m, v, lock):
-        m.holding[lock, m.vcpu[v].id >> 6] |= 1 << (m.vcpu[v].id & 63)
-        m.lock[lock].holders += 1
-    lock_moved(m, v, lock, PROBE_LOCK_ACQUIRED, now)
+
+
+@compiled
+def give_up(m, v, address, now):
+    """lock_wait_over: the wait has ended without the lock."""
+    lock = find_lock(m, v, address, False)
+    if lock < 0:
+        return
+    end_wait_for(m, v, lock, now)
+    free_if_unused(m, lock)
 
 
 @compiled
@@ -118,14 +165,29 @@ def release(m, v, address, now):
         return
     row = m.lock[lock]
     if holds(m, v, lock):
-        m.holding[lock, m.vcpu[v].id >> 6] &= ~(1 << (m.vcpu[v].id & 63))
-        row.holders -= 1
+        let_go(m, v, lock)
     elif row.holders == 1:
-        m.holding[lock, :] = 0
-        row.holders = 0
+        vm = m.vm[row.vm]
+        for other in range(vm.first_vcpu, vm.first_vcpu + vm.vcpus):
+            if holds(m, other, lock):
+                let_go(m, other, lock)
     lock_moved(m, v, lock, PROBE_LOCK_RELEASED, now)
-    if row.holders == 0 and row.waiters == 0:
-        row.used = 0
+    free_if_unused(m, lock)
+
+
+@compiled
+def let_go(m, v, lock):
+    """The vCPU is no holder of the lock any more."""
+    m.holding[lock, m.vcpu[v].id >> 6] &= ~(1 << (m.vcpu[v].id & 63))
+    m.lock[lock].holders -= 1
+    m.waiting[v].holds -= 1
+
+
+@compiled
+def free_if_unused(m, lock):
+    """Nothing is known of a lock that nobody holds or waits for."""
+    if m.lock[lock].holders == 0 and m.lock[lock].waiters == 0:
+        m.lock[lock].used = 0
 
 
 @compiled
@@ -170,9 +232,59 @@ def find_lock(m, v, address, make):
     row.used = 1
     row.vm = vm
     row.address = address
-    row.holders = row.waiters = row.in_order = row.watched = 0
+    row.holders = row.waiters = row.in_order = row.watched = row.barrier = 0
     m.holding[free, :] = 0
+    m.sharing[free, :] = 0
     return free
+
+
+# ---- Barriers --------------------------------------------------------------------------------
+
+
+@compiled
+def arrive(m, v, address, now):
+    """barrier_wait: one less that the others wait for, and one more that waits."""
+    barrier = find_lock(m, v, address, True)
+    if barrier < 0:
+        return
+    row = m.lock[barrier]
+    if row.barrier == 0:
+        row.barrier = 1
+        vm = m.vm[row.vm]
+        for other in range(vm.first_vcpu, vm.first_vcpu + vm.vcpus):
+            if m.waiting[other].ended == 0:
+                has_yet_to_arrive(m, other, barrier)
+    if holds(m, v, barrier):
+        m.holding[barrier, m.vcpu[v].id >> 6] &= ~(1 << (m.vcpu[v].id & 63))
+        row.holders -= 1
+    lock_moved(m, v, barrier, PROBE_BARRIER_WAIT, now)
+    begin_wait_for(m, v, barrier, 0, now)
+
+
+@compiled
+def has_yet_to_arrive(m, v, barrier):
+    """The others will wait for this vCPU."""
+    if not holds(m, v, barrier):
+        m.holding[barrier, m.vcpu[v].id >> 6] |= 1 << (m.vcpu[v].id & 63)
+        m.lock[barrier].holders += 1
+
+
+@compiled
+def pass_barrier(m, v, address, now):
+    """barrier_passed: who waited here goes on, and the next time they are those that the others wait for."""
+    barrier = find_lock(m, v, address, False)
+    if barrier < 0 or m.lock[barrier].barrier == 0:
+        return
+    lock_moved(m, v, barrier, PROBE_BARRIER_PASSED, now)
+    m.holding[barrier, :] = 0
+    m.lock[barrier].holders = 0
+    vm = m.vm[m.lock[barrier].vm]
+    for other in range(vm.first_vcpu, vm.first_vcpu + vm.vcpus):
+        waiting = m.waiting[other]
+        for level in range(min(waiting.depth, WAIT_DEPTH)):
+            if waiting.lock[level] == barrier:
+                has_yet_to_arrive(m, other, barrier)
+        end_wait_for(m, other, barrier, now)
 
 
 # ---- Acknowledgements ----------------------------------------------------------------------
@@ -247,6 +359,13 @@ def forget_waits(m, v, now):
         m.waiting[v].answers = 0
         m.awaited[v, :] = 0
         end_waits(m, v, 0, now)
+
+
+@compiled
+def end_of_thread(m, v, now):
+    """guest_main has returned: the vCPU waits for nothing, and will do nothing more."""
+    forget_waits(m, v, now)
+    m.waiting[v].ended = 1
 
 
 @compiled

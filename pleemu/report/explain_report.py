@@ -66,9 +66,9 @@ def sentences(story: Story) -> Iterator[str]:
 
 
 def _what_for(story: Story) -> str:
-    if story.waits_for == "lock":
+    if story.waits_for in _WAITS:
         name = story.lock_symbol
-        what = f" for the lock {name}" + ("" if name.startswith("0x") else f" at {story.lock:#x}")
+        what = f" {_WAITS[story.waits_for]} {name}" + ("" if name.startswith("0x") else f" at {story.lock:#x}")
         what += ", which serves in order" if story.in_order else ""
     elif story.waits_for == "answer":
         what = f" for the answer of {_listed(one.vcpu for one in story.holders)}"
@@ -79,14 +79,17 @@ def _what_for(story: Story) -> str:
     return f"{what}; it was its first exit for it."
 
 
+_WAITS = {"lock": "for the lock", "shared lock": "to share the lock", "barrier": "at the barrier"}
+
+
 def _who_could_end_it(story: Story) -> str:
-    if story.waits_for == "lock":
-        if story.holders:
-            start = f"Held by {_listed(_state(one.vcpu, one.running, one.waits) for one in story.holders)}."
-        else:
-            start = "Nobody held it."
+    who = _listed(_state(one.vcpu, one.running, one.waits) for one in story.holders) if story.holders else ""
+    if story.waits_for == "answer":
+        start = f"To answer: {who}."
+    elif story.waits_for == "barrier":
+        start = f"Yet to arrive: {who}." if who else "All had arrived."
     else:
-        start = f"To answer: {_listed(_state(one.vcpu, one.running, one.waits) for one in story.holders)}."
+        start = f"Held by {who}." if who else "Nobody held it."
     if story.useful:
         return f"{start} Useful to run: {_listed(story.useful)}."
     if story.can_act:
@@ -216,6 +219,8 @@ _MOVES = {
     "lock_released": "{who} released the lock",
     "lock_acquired": "{who} took the lock",
     "ipi_acked": "{who} answered",
+    "barrier_wait": "{who} arrived at the barrier",
+    "barrier_passed": "{who} was the last to arrive",
 }
 
 

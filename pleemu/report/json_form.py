@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from pleemu.conform.replay import Conformance
+from pleemu.machine.causes import Causes
 from pleemu.machine.judgement import Decisions, Judgement
 from pleemu.machine.result import Run
 
@@ -43,6 +44,9 @@ RUN_KEYS = {
     "decisions": "PAUSE exits judged by the ground truth, per VM and in total: useful, wasted, irrelevant, nobody, "
     "unknown; useful_possible, precision, recall, hand_overs, exits_per_hand_over, ran_ns, ran_most_ns, releases, "
     "released_ns, released_most_ns, spin_ns; refusals by rule, first_exits by verdict",
+    "causes": "what PAUSE exits waited for: exits, attributed: those with function and wait; rows: vm, function, loop (label "
+    "inside it), wait (lock, shared lock, answer, barrier, unknown), object, exits, causes: exits by cause; waiters: "
+    "exits at which the next to have a free lock was preempted, by where it stood",
     "fairness": "Jain's index of the VMs' CPU shares: 1 all the same, 1/n one has all",
     "vms": "per VM: name, vcpus, cpu_share, guest_share (of all pCPU time, 0..1), operations, image, compilers; "
     "halts, polls: halts that began with a poll, polled: polls that an interrupt ended",
@@ -75,6 +79,7 @@ def run_to_dict(run: Run) -> dict[str, Any]:
         "migrations": [attrs.asdict(row) for row in run.migrations],
         "paravirtual": [attrs.asdict(row) for row in run.paravirtual],
         "decisions": decisions_to_dict(run.decisions),
+        "causes": causes_to_dict(run.causes),
         "vms": [attrs.asdict(vm) for vm in run.vms],
         "threads": [attrs.asdict(thread) for thread in run.threads],
     }
@@ -90,6 +95,11 @@ def decisions_to_dict(decisions: Decisions) -> dict[str, Any]:
         "refusals": [attrs.asdict(one) for one in decisions.refusals],
         "first_exits": dict(decisions.first_exits),
     }
+
+
+def causes_to_dict(causes: Causes) -> dict[str, Any]:
+    """Return what the PAUSE exits of a run waited for as plain values."""
+    return {"exits": causes.exits, "attributed": causes.attributed, **attrs.asdict(causes)}
 
 
 def _judgement(one: Judgement) -> dict[str, Any]:
@@ -137,7 +147,7 @@ EXPLAIN_KEYS = {
     "exits": "number of PAUSE exits of the run: those that can be explained are 1 to this",
     "decisions": "as in a run's object",
     "explained": "the exits that were asked for, in order: number, at_ns, spinner, pcpu, rip, symbol; waits_for "
-    "(lock, answer or empty), waiting_since_ns, lock, lock_symbol, in_order, holders, can_act, useful; looked_at: "
+    "(lock, shared lock, answer, barrier or empty), waiting_since_ns, lock, lock_symbol, in_order, holders, can_act, useful; looked_at: "
     "vcpu, round, rule that refused it, answer of yield_to; target, verdict, accepted, next_here, target_pcpu, "
     "next_there; hint: what its scheduler asks of a target (close, eligible; ignored, obeyed: nothing), distance_ns "
     "and limit_ns of the target in virtual time, from the first in line or the average; slept; ran, ran_after_ns, "

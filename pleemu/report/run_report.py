@@ -11,12 +11,12 @@ from pleemu.machine.result import ExitStatistics, Run
 from pleemu.observe.events import PAUSE_EXIT_NAMES
 from pleemu.observe.records import MIGRATIONS
 from pleemu.report import units
+from pleemu.report.cause_report import cause_table
 from pleemu.report.decision_report import verdict_table
 from pleemu.report.grid import Column, Grid
 from pleemu.schedule import how_to_replay
 
 _RUNS_SHOWN = 5
-_SYMBOLS_SHOWN = 8
 
 
 def run_report(run: Run, *, hint: str = "") -> RenderableType:
@@ -34,7 +34,7 @@ def _sections(run: Run, hint: str) -> Iterator[RenderableType]:
     yield header(run)
     yield exit_table(run)
     if run.ple.exits:
-        yield symbol_table(run)
+        yield cause_table(run)
         yield continuous_table(run)
     if run.boosts:
         yield boost_table(run)
@@ -137,21 +137,6 @@ def _merged(run: Run, reason: str) -> ExitStatistics:
         min_ns=min((row.min_ns for row in rows if row.timed), default=0),
         max_ns=max(row.max_ns for row in rows),
     )
-
-
-def symbol_table(run: Run) -> Grid:
-    """Return where in the guest the PAUSE exits happen."""
-    grid = Grid(
-        "PAUSE exits by guest symbol",
-        (Column("symbol", left=True, shrinks=True), Column("exits"), Column("share")),
-    )
-    ranked = sorted(run.ple.by_symbol.items(), key=lambda item: (-item[1], item[0]))
-    for symbol, exits in ranked[:_SYMBOLS_SHOWN]:
-        grid.add(symbol, units.count(exits), units.percent(exits, run.ple.exits))
-    if rest := ranked[_SYMBOLS_SHOWN:]:
-        exits = sum(exits for _, exits in rest)
-        grid.add(f"and {len(rest)} more", units.count(exits), units.percent(exits, run.ple.exits), style="dim")
-    return grid
 
 
 def continuous_table(run: Run) -> Grid:

@@ -14,6 +14,7 @@ class Wait:
 
     lock: str
     handling: bool
+    shared: bool = False
     place: int | None = None
 
 
@@ -28,6 +29,7 @@ class Vcpu:
     handling: bool = False  # an interrupt is in service
     runnable: bool = True
     on_pcpu: bool = False
+    ended: bool = False
 
 
 @define
@@ -37,12 +39,14 @@ class Vm:
     vcpus: list[Vcpu]
     holders: dict[str, set[int]] = field(factory=dict)
     in_order: set[str] = field(factory=set)
+    sharing: set[tuple[str, int]] = field(factory=set)  # (lock, holder)
+    missing: dict[str, set[int]] = field(factory=dict)  # of each barrier: who has yet to arrive
 
-    def lock_wait(self, v: int, lock: str, *, in_order: bool) -> None:
+    def lock_wait(self, v: int, lock: str, *, in_order: bool, shared: bool = False) -> None:
         if in_order:
             self.in_order.add(lock)
         self.holders.setdefault(lock, set())
-        self.vcpus[v].waits.append(Wait(lock, self.vcpus[v].handling))
+        self.vcpus[v].waits.append(Wait(lock, self.vcpus[v].handling, shared))
 
     def locked_operation(self, v: int, lock: str, now: int) -> None:
         """A LOCKed instruction on the lock's word gives a place to whom the innermost wait is for."""
@@ -50,13 +54,19 @@ class Vm:
         if waits and waits[-1].lock == lock:
             waits[-1].place = now
 
-    def lock_acquired(self, v: int, lock: str) -> None:
+    def lock_acquired(self, v: int, lock: str, *, shared: bool = False) -> None:
+        self.lock_wait_over(v, lock)
+        self.holders.setdefault(lock, set()).add(v)
+        self.sharing.discard((lock, v))
+        if shared:
+            self.sharing.add((lock, v))
+
+    def lock_wait_over(self, v: int, lock: str) -> None:
         waits = self.vcpus[v].waits
         for level, wait in enumerate(waits):
             if wait.lock == lock:
                 del waits[level:]
                 break
-        self.holders.setdefault(lock, set()).add(v)
 
     def lock_released(self, v: int, lock: str) -> None:
         holders = self.holders.get(lock, set())
@@ -64,6 +74,24 @@ class Vm:
             holders.remove(v)
         elif len(holders) == 1:
             holders.clear()
+
+    def barrier_wait(self, v: int, barrier: str) -> None:
+        if barrier not in self.missing:
+            self.missing[barrier] = {v for v, vcpu in enumerate(self.vcpus) if not vcpu.ended}
+        self.missing[barrier].discard(v)
+        self.vcpus[v].waits.append(Wait(barrier, self.vcpus[v].handling))
+
+    def barrier_passed(self, v: int, barrier: str) -> None:
+        if barrier not in self.missing:
+            return
+        arrived = {v for v, vcpu in enumerate(self.vcpus) if barrier in [wait.lock for wait in vcpu.waits]}
+        self.missing[barrier] = arrived
+        for one in arrived:
+            self.lock_wait_over(one, barrier)
+
+    def end(self, v: int) -> None:
+        self.operation_done(v)
+        self.vcpus[v].ended = True
 
     def ipi_wait(self, v: int, target: int) -> None:
         vcpu = self.vcpus[v]
@@ -98,7 +126,10 @@ class Vm:
             if wait.lock in self.in_order and its.lock == wait.lock
             if its.place is not None and (wait.place is None or its.place < wait.place)
         }
-        return (self.holders[wait.lock] | before) - {v}
+        holders = self.missing.get(wait.lock, set()) | self.holders.get(wait.lock, set())
+        if wait.shared:
+            holders = {one for one in holders if (wait.lock, one) not in self.sharing}
+        return (holders | before) - {v}
 
     def can_answer(self, v: int) -> bool:
         """An answer needs no more than that ``v`` runs."""
