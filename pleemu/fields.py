@@ -141,6 +141,11 @@ def custom(
     return _field(default, check, converter=converter, help=help, none=none, parse=parse)
 
 
+def entries(check: _Check, help: str, *, parse: Callable[[str], Any] = str) -> Any:
+    """Make a field that holds values by names that the user chooses, by default none."""
+    return attrs.field(factory=dict, validator=check, metadata={"entries": True, "help": help, "parse": parse})
+
+
 def table(cls: type) -> Any:
     """Make a field that holds one object of ``cls``, by default one with all its defaults."""
     return attrs.field(factory=cls, validator=attrs.validators.instance_of(cls), metadata={"table": cls})

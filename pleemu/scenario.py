@@ -14,8 +14,9 @@ import attrs
 from attrs import Attribute, field, frozen
 
 from pleemu.compiler import AUTO, check_compiler, check_flags
+from pleemu.distribution import parse_distribution
 from pleemu.errors import ScenarioError
-from pleemu.fields import REQUIRED, FieldError, choice, custom, integer, number, show, switch, table, tables, text
+from pleemu.fields import REQUIRED, FieldError, choice, custom, entries, integer, number, show, switch, table, tables, text
 from pleemu.generations import GENERATIONS, U16_MAX, U32_MAX, VANILLA
 from pleemu.kernel import HOST_SCHEDULERS
 from pleemu.own_policy import is_own
@@ -372,6 +373,25 @@ def _parse_program(given: str) -> Any:
     return tuple(names) if len(names) > 1 else given
 
 
+def _check_parameters(_: Any, attribute: Attribute[Any], value: Any) -> None:
+    if not isinstance(value, Mapping):
+        raise FieldError(attribute.name, f"{show(value)} is not a table of values by name")
+    for name, one in value.items():
+        where = f"{attribute.name}.{name}"
+        if type(one) is int and -(1 << 63) <= one < 1 << 63:
+            continue
+        if not isinstance(one, str):
+            raise FieldError(where, f"{show(one)} is neither a whole number of 64 bits nor a text such as \"2us\"")
+        try:
+            parse_distribution(one)
+        except ScenarioError as error:
+            raise FieldError(where, str(error)) from None
+
+
+def _parse_parameter(given: str) -> Any:
+    return int(given) if given.strip().lstrip("-").isdecimal() else given
+
+
 @frozen
 class Program:
     """What a VM runs: the files that are linked into its guest, and how C among them is compiled."""
@@ -408,6 +428,12 @@ class Vm:
     )
     nice: int = integer(0, -20, 19, "nice value of its vCPU threads")
     memory_kib: int = integer(512, 16, 65536, "memory of the guest", unit="KiB")
+    parameters: Mapping[str, int | str] = entries(
+        _check_parameters,
+        "what the guest lets a scenario set (pleemu disasm GUEST --parameters): a number, or times such as 2us, "
+        "0..125us, exponential(60us), lognormal(400ns, 0.8) max 2us",
+        parse=_parse_parameter,
+    )
     writable_code: bool = switch(False, "code and constants may be written, but never an instruction")
 
 

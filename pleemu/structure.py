@@ -41,7 +41,7 @@ def unstructure(value: Any) -> Any:
         return {name: unstructure(getattr(value, name)) for name in described(type(value))}
     if isinstance(value, tuple):
         return [unstructure(one) for one in value]
-    return value
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def paths(cls: type, prefix: str = "") -> Iterator[tuple[str, Attribute[Any]]]:
@@ -51,6 +51,8 @@ def paths(cls: type, prefix: str = "") -> Iterator[tuple[str, Attribute[Any]]]:
             yield from paths(inner, f"{prefix}{name}.")
         elif inner := attribute.metadata.get("tables"):
             yield from paths(inner, f"{prefix}{name}.N.")
+        elif attribute.metadata.get("entries"):
+            yield f"{prefix}{name}.NAME", attribute
         else:
             yield prefix + name, attribute
 
@@ -64,7 +66,8 @@ def assign(data: dict[str, Any], cls: type, path: str, given: Any) -> None:
     parts = path.replace("-", "_").split(".")
     try:
         for entry, attribute in list(_addressed(data, cls, parts)):
-            entry[attribute.name] = attribute.metadata["parse"](given) if isinstance(given, str) else given
+            name = parts[-1] if attribute.metadata.get("entries") else attribute.name
+            entry[name] = attribute.metadata["parse"](given) if isinstance(given, str) else given
     except FieldError as error:
         elsewhere = [known for known, _ in paths(cls) if known.rpartition(".")[2] == parts[-1]]
         hint = f"; did you mean {elsewhere[0]!r}?" if elsewhere else error.problem.removeprefix("unknown field")
@@ -80,7 +83,12 @@ def _addressed(data: dict[str, Any], cls: type, parts: list[str]) -> Iterator[tu
         raise FieldError("", f"unknown field{nearest(name, described(cls))}")
     table: Any = attribute.metadata.get("table")
     tables: Any = attribute.metadata.get("tables")
-    if table is None and tables is None:
+    if attribute.metadata.get("entries"):
+        if len(rest) != 1:
+            raise FieldError("", f"holds values by name; set one of them, as {name}.NAME")
+        data[name] = dict(data.get(name, {}))
+        yield data[name], attribute
+    elif table is None and tables is None:
         if rest:
             raise FieldError("", f"unknown field; {name!r} is a value and has no fields")
         yield data, attribute

@@ -119,6 +119,18 @@ PLEEMU_INLINE unsigned long pleemu_random(unsigned long *state)
     return *state;
 }
 
+/* ---- Parameters -------------------------------------------------------------------------
+ * What a scenario can set, in [vm.parameters] or by --vm.0.parameters.NAME; elsewhere globals with their defaults.
+ *
+ *     PLEEMU_PARAMETER(rounds, 100);           a number: pleemu_parameter(rounds)
+ *     PLEEMU_DISTRIBUTION(hold, 4200);         256 equally likely numbers of cycles: pleemu_draw(hold, &state)
+ */
+#define PLEEMU_PARAMETER(name, value) unsigned long pleemu_parameter_##name = (value)
+#define PLEEMU_DISTRIBUTION(name, cycles) \
+    unsigned long pleemu_distribution_##name[256] __attribute__((aligned(64))) = {[0 ... 255] = (cycles)}
+#define pleemu_parameter(name) pleemu_parameter_##name
+#define pleemu_draw(name, state) (pleemu_distribution_##name[pleemu_random(state) >> 56])
+
 /* ---- For guests only: a real program has no right to these ------------------------------ */
 
 #define PLEEMU_X2APIC_ID 0x802 /* MSRs, SDM 3A table 11-6 */

@@ -8,7 +8,7 @@ from pathlib import Path
 from pleemu.errors import GuestError
 from pleemu.guest.archive import is_archive, needed_members, undefined
 from pleemu.guest.assemble import assemble
-from pleemu.guest.elf import read_object
+from pleemu.guest.elf import ObjectFile, read_object
 from pleemu.guest.executable import load_executable
 from pleemu.guest.image import Image
 from pleemu.guest.link import BASE, link
@@ -23,6 +23,13 @@ ENTRY = "guest_main"
 # What compilers call on their own, and the assembly that defines it.
 COMPILERS_CALL = ("memcpy", "memmove", "memset", "memcmp", "bcmp", "strlen", "__popcountdi2")
 FREESTANDING = LIBRARY / "freestanding.S"
+
+# A guest without an entry that defines these functions is a lock, and gets the main of such locks.
+MAINS = {
+    ("read_lock", "read_unlock", "write_lock", "write_unlock"): LIBRARY / "rwlock_main.S",
+    ("read_seqbegin", "read_seqretry", "write_seqlock", "write_sequnlock"): LIBRARY / "seqlock_main.S",
+    ("acquire", "release"): LIBRARY / "lock_main.S",
+}
 
 
 def build(contents: Sequence[bytes], *, source: Path, sources: Sequence[Path] = (), base: int = BASE) -> Image:
@@ -59,10 +66,22 @@ def _link(contents: Sequence[bytes], source: Path, sources: Sequence[Path], base
             raise GuestError(f"{executable.source}: is linked already; run it alone, or give its objects instead")
         return load_executable(executable)
     archives = [(content, name) for content, name in named if is_archive(content)]
+    if main := _main_for(objects):
+        objects.append(read_object(assemble(main), main))
     objects += needed_members(archives, objects, ENTRY)
     if not undefined(objects).isdisjoint(COMPILERS_CALL):
         objects.append(read_object(assemble(FREESTANDING), FREESTANDING))
     return link(objects, source=source, base=base)
+
+
+def _main_for(objects: Sequence[ObjectFile]) -> Path | None:
+    """Return the main that a lock without one is given."""
+    if ENTRY not in undefined(objects, ENTRY):
+        return None
+    for functions, main in MAINS.items():
+        if undefined(objects, *functions).isdisjoint(functions):
+            return main
+    return None
 
 
 def _entry(linked: Linked) -> int:
@@ -72,7 +91,9 @@ def _entry(linked: Linked) -> int:
     if symbol is None:
         raise GuestError(
             f"{linked.source}: has no {ENTRY}, where every vCPU starts; write `.globl {ENTRY}` and "
-            f"`{ENTRY}:` before the first instruction (rdi = this vCPU, rsi = number of vCPUs, rdx = seed)"
+            f"`{ENTRY}:` before the first instruction (rdi = this vCPU, rsi = number of vCPUs, rdx = seed), in C "
+            f"`void {ENTRY}(unsigned long vcpu, unsigned long vcpus, unsigned long seed)`; or define `acquire` and "
+            "`release`, a lock's two functions"
         )
     if not symbol.is_code or symbol.is_object:
         raise GuestError(f"{linked.place(symbol.address)}: {ENTRY} is data, not code; put it into .text")

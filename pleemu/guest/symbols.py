@@ -24,14 +24,14 @@ class Symbol:
 
 @attrs.frozen(slots=False)
 class SymbolTable:
-    """Symbols sorted by address; of two at one address the global one gives the name."""
+    """Symbols sorted by address; of several at one address a global one gives the name, and a function's before others."""
 
     symbols: tuple[Symbol, ...]
 
     @classmethod
     def of(cls, symbols: Iterable[Symbol]) -> SymbolTable:
         """Sort ``symbols``, the preferred one of each address first."""
-        order = sorted(symbols, key=lambda symbol: (symbol.address, not symbol.is_global, symbol.name))
+        order = sorted(symbols, key=lambda symbol: (symbol.address, not symbol.is_global, not symbol.is_function, symbol.name))
         return cls(tuple(order))
 
     @cached_property

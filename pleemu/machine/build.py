@@ -12,6 +12,7 @@ from pleemu.errors import ScenarioError
 from pleemu.generations import GENERATIONS, Search
 from pleemu.guest.costs import cycles_by_class
 from pleemu.guest.image import Image
+from pleemu.guest.parameters import apply_parameters
 from pleemu.hardware import isa
 from pleemu.hardware.apic import SVR_ENABLED
 from pleemu.hardware.cache import LINE_SIZE
@@ -278,6 +279,10 @@ def _spaces(scenario: Scenario, layout: Layout) -> tuple[Any, Any, Any, Any]:
             )
         memory = np.zeros(size, np.uint8)
         memory[: len(image.memory)] = image.memory
+        try:
+            apply_parameters(memory[: len(image.memory)], image, vm.parameters, scenario.hardware.core_rate_khz)
+        except ScenarioError as error:
+            raise ScenarioError(f"vm.{number}.parameters.{error}") from None
         sizes = (size, size - stacks, image.readonly_size, image.code_size)
         spaces[number] = (signed(image.base), *sizes, first_word, first_index, vm.writable_code)
         vectors[number] = np.where(image.vectors >= 0, image.vectors + first_code, -1)
