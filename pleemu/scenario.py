@@ -16,7 +16,20 @@ from attrs import Attribute, field, frozen
 from pleemu.compiler import AUTO, check_compiler, check_flags
 from pleemu.distribution import parse_distribution
 from pleemu.errors import ScenarioError
-from pleemu.fields import REQUIRED, FieldError, choice, custom, entries, integer, number, show, switch, table, tables, text
+from pleemu.fields import (
+    REQUIRED,
+    FieldError,
+    choice,
+    custom,
+    entries,
+    integer,
+    number,
+    show,
+    switch,
+    table,
+    tables,
+    text,
+)
 from pleemu.generations import GENERATIONS, U16_MAX, U32_MAX, VANILLA
 from pleemu.kernel import HOST_SCHEDULERS
 from pleemu.own_policy import is_own
@@ -381,7 +394,7 @@ def _check_parameters(_: Any, attribute: Attribute[Any], value: Any) -> None:
         if type(one) is int and -(1 << 63) <= one < 1 << 63:
             continue
         if not isinstance(one, str):
-            raise FieldError(where, f"{show(one)} is neither a whole number of 64 bits nor a text such as \"2us\"")
+            raise FieldError(where, f'{show(one)} is neither a whole number of 64 bits nor a text such as "2us"')
         try:
             parse_distribution(one)
         except ScenarioError as error:

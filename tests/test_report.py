@@ -14,6 +14,7 @@ from made_runs import any_name, runs, scenario_of, scenarios, storm, storms
 from rich.cells import cell_len
 from rich.console import Console
 
+from pleemu.machine.causes import Attribution, Causes
 from pleemu.machine.result import Run
 from pleemu.report import units
 from pleemu.report.across_report import across_report
@@ -119,7 +120,8 @@ def test_threads_of_the_host_are_reported() -> None:
 def test_markup_in_names_is_only_text() -> None:
     """What looks like rich's markup in a name or a symbol is printed as it stands."""
     run = storm(scenario=scenario_of(name="[red]x[/red]", summary="[bold]y"))
-    run = attrs.evolve(run, ple=attrs.evolve(run.ple, by_symbol={"[/]": 3}))
+    row = Attribution(vm="[vm]", function="[/]", loop="", wait="lock", object="[b]", exits=3, causes={"running": 3})
+    run = attrs.evolve(run, causes=Causes(rows=(row,)))
     text = rendered(run_report(run))
     assert "[red]x[/red]" in text
     assert "[bold]y" in text

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from bisect import bisect
+from typing import Any
+
+import numpy as np
 
 from pleemu.checks.finding import at
 from pleemu.checks.observed import Observed
-from pleemu.hardware.isa import OP_PROBE, PROBE_LOCK_ACQUIRED, PROBE_LOCK_RELEASED, PROBE_LOCK_WAIT
+from pleemu.hardware.isa import (
+    OP_JCC,
+    OP_PROBE,
+    PROBE_LOCK_ACQUIRED,
+    PROBE_LOCK_RELEASED,
+    PROBE_LOCK_WAIT,
+    PROBE_LOCK_WAIT_OVER,
+)
 from pleemu.observe.events import KVM_EXIT, PAUSE_INSTRUCTION, PROBE
 
 # Labels of loops in which a waiter already has its place in a first-in-first-out order, by lock.
-FIFO_WAITS = ("_raw_spin_lock", "pending_wait", "mcs_node_wait")
+FIFO_WAITS = ("_raw_spin_lock", "pending_wait", "mcs_node_wait", "clh_node_wait", "wait_for_ticket")
 
 
 def check_mutual_exclusion(observed: Observed) -> int:
@@ -22,10 +32,7 @@ def check_mutual_exclusion(observed: Observed) -> int:
     instruction) or have been cut off.
     """
     vm = observed.vm_of
-    after_store = [
-        set(table.address[(table.op == OP_PROBE) & (table.probe == PROBE_LOCK_RELEASED)].tolist())
-        for table in (image.instructions for image in observed.images)
-    ]
+    after_store = [_behind_release(image.instructions) for image in observed.images]
     told = [row for row in observed.rows if row[1] in (KVM_EXIT, PROBE)]
     places: dict[int, list[int]] = {}  # of each vCPU's events in `told`
     for place, row in enumerate(told):
@@ -50,6 +57,13 @@ def check_mutual_exclusion(observed: Observed) -> int:
     return taken
 
 
+def _behind_release(table: Any) -> set[int]:
+    """Addresses between the store that frees a lock and its probe: the probe, and a branch by whether it was freed."""
+    probes = (table.op == OP_PROBE) & (table.probe == PROBE_LOCK_RELEASED)
+    leads = np.append(probes[1:], False) | np.where(table.target >= 0, probes[table.target], False)
+    return set(table.address[probes | ((table.op == OP_JCC) & leads)].tolist())
+
+
 def check_fifo(observed: Observed) -> int:
     """A first-in-first-out lock is had in the order of its tickets or queue; returns how many were in line (P8).
 
@@ -57,21 +71,24 @@ def check_fifo(observed: Observed) -> int:
     place by then: whoever says only afterwards that it wants the lock must come behind it.
     """
     vm = observed.vm_of
-    since: dict[int, tuple[int, int]] = {}  # waiting vCPU -> its lock, the number of its lock_wait event
+    since: dict[int, dict[int, int]] = {}  # vCPU -> lock -> number of its lock_wait event, innermost last
     in_line: dict[int, int] = {}  # vCPU that certainly has a place -> number of the event that shows it
     seen = 0
     for number, row in enumerate(observed.rows):
         _, kind, _, vcpu, a, b, _ = row
-        if kind == KVM_EXIT and a == PAUSE_INSTRUCTION and vcpu in since and vcpu not in in_line:
+        waits = since.setdefault(vcpu, {})
+        if kind == KVM_EXIT and a == PAUSE_INSTRUCTION and waits and vcpu not in in_line:
             if observed.function_at(vcpu, b) in FIFO_WAITS:
                 in_line[vcpu] = number
                 seen += 1
         elif (kind, a) == (PROBE, PROBE_LOCK_WAIT):
-            since[vcpu] = (b, number)
-        elif (kind, a) == (PROBE, PROBE_LOCK_ACQUIRED):
-            _, began = since.pop(vcpu, (b, -1))
+            waits[b] = number
+        elif (kind, a) == (PROBE, PROBE_LOCK_WAIT_OVER):
+            waits.pop(b, None)
+        elif (kind, a) == (PROBE, PROBE_LOCK_ACQUIRED) and b in waits:
+            began = waits.pop(b)
             in_line.pop(vcpu, None)
             for other, shown in in_line.items():
-                if vm[other] == vm[vcpu] and since[other][0] == b and 0 <= shown < began:
+                if vm[other] == vm[vcpu] and next(reversed(since[other])) == b and shown < began:
                     raise at(row, f"overtakes vCPU {other} at lock {b:#x}", other)
     return seen

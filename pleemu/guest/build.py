@@ -24,6 +24,9 @@ ENTRY = "guest_main"
 COMPILERS_CALL = ("memcpy", "memmove", "memset", "memcmp", "bcmp", "strlen", "__popcountdi2")
 FREESTANDING = LIBRARY / "freestanding.S"
 
+# What stands on a spinlock and brings none gets this one.
+SPINLOCK = LIBRARY.parent / "locks" / "qspinlock.S"
+
 # A guest without an entry that defines these functions is a lock, and gets the main of such locks.
 MAINS = {
     ("read_lock", "read_unlock", "write_lock", "write_unlock"): LIBRARY / "rwlock_main.S",
@@ -66,6 +69,8 @@ def _link(contents: Sequence[bytes], source: Path, sources: Sequence[Path], base
             raise GuestError(f"{executable.source}: is linked already; run it alone, or give its objects instead")
         return load_executable(executable)
     archives = [(content, name) for content, name in named if is_archive(content)]
+    if {"acquire", "release"} <= undefined(objects):
+        objects.append(read_object(assemble(SPINLOCK), SPINLOCK))
     if main := _main_for(objects):
         objects.append(read_object(assemble(main), main))
     objects += needed_members(archives, objects, ENTRY)

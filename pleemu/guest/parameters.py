@@ -48,9 +48,7 @@ def parameters_of(image: Image) -> dict[str, Parameter]:
     return dict(sorted(found.items()))
 
 
-def apply_parameters(
-    memory: npt.NDArray[np.uint8], image: Image, given: Mapping[str, int | str], khz: int
-) -> None:
+def apply_parameters(memory: npt.NDArray[np.uint8], image: Image, given: Mapping[str, int | str], khz: int) -> None:
     """Write what a scenario gives into a guest's memory. Raises ScenarioError, beginning with the name."""
     known = parameters_of(image)
     for name, value in given.items():

@@ -31,7 +31,9 @@ class SymbolTable:
     @classmethod
     def of(cls, symbols: Iterable[Symbol]) -> SymbolTable:
         """Sort ``symbols``, the preferred one of each address first."""
-        order = sorted(symbols, key=lambda symbol: (symbol.address, not symbol.is_global, not symbol.is_function, symbol.name))
+        order = sorted(
+            symbols, key=lambda symbol: (symbol.address, not symbol.is_global, not symbol.is_function, symbol.name)
+        )
         return cls(tuple(order))
 
     @cached_property

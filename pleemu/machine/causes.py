@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from attrs import frozen
 
-from pleemu.guest.image import Image
-from pleemu.machine.build import Layout
-from pleemu.machine.state import Machine
 from pleemu.observe.records import CAUSES, PLACES, WAITS, WAITS_FOR_ANSWER, WAITS_UNKNOWN
 from pleemu.scenario import Scenario
+
+if TYPE_CHECKING:  # they bring the compiler
+    from pleemu.guest.image import Image
+    from pleemu.machine.build import Layout
+    from pleemu.machine.state import Machine
 
 _MASK = (1 << 64) - 1
 ELSEWHERE = "(no room to tell)"  # in place of a function

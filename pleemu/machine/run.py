@@ -19,6 +19,7 @@ from pleemu.machine.own import Bound, bound
 from pleemu.machine.result import Run
 from pleemu.machine.state import Machine
 from pleemu.machine.story import Stories
+from pleemu.machine.watchdog import Watchdog, sentence, why_stuck
 from pleemu.policy import Policy, check_policy
 from pleemu.policy import policy as policy_named
 from pleemu.scenario import Program, Scenario
@@ -90,7 +91,7 @@ def simulate(
         layout,
         scenario,
         policy,
-        ended="the time is over" if ended != STUCK else _why_stuck(machine),
+        ended=ended,
         wall_seconds=wall_seconds,
         preemptions=preemptions.count if chaos else None,
         schedule=preemptions.schedule() if chaos else None,
@@ -128,9 +129,10 @@ def _drive(
     preemptions: Preemptions,
     stories: Stories | None,
     own: Bound | None,
-) -> int:
-    """Call the loop until it is through; returns why it ended."""
+) -> str:
+    """Call the loop until it is through; returns why it ended, in a sentence."""
     journal, run = machine.journal[0], machine.run[0]
+    watchdog, ended = Watchdog(machine), "the time is over"
     until = int(run.until)
     step = min(-(-until // PROGRESS_STEPS), LONGEST_STEP_CYCLES)
     with np.errstate(over="ignore"):  # plain Python wraps around silently, too
@@ -151,16 +153,11 @@ def _drive(
             if why == PROGRESS:
                 if progress is not None:
                     progress(scenario.duration_ns * int(run.progress) // until, scenario.duration_ns)
+                if found := watchdog.look(machine):
+                    ended = sentence(machine, layout, scenario, found)
+                    run.until = run.progress  # and the loop closes what is open
                 run.progress += step
+            elif why == STUCK:
+                return why_stuck(machine, layout, scenario)
             elif why != BUFFER_FULL:
-                return int(why)
-
-
-def _why_stuck(machine: Machine) -> str:
-    """All vCPUs have ended or wait for an interrupt that nobody can send."""
-    halted = int(np.sum(machine.vcpu.on_wait_queue))
-    if halted == 0:
-        return "all vCPUs have returned from guest_main"
-    return (
-        f"nothing can happen any more: {halted} of {len(machine.vcpu)} vCPUs are halted and nobody is left to wake them"
-    )
+                return ended

@@ -50,7 +50,7 @@ def summarise(
         seed=scenario.seed,
         digest=f"{int(machine.journal.digest[0]) & MASK:016x}",
         cycles=int(machine.run.until[0]),
-        duration_ns=scenario.duration_ns,
+        duration_ns=min(scenario.duration_ns, _ns(machine, machine.run.until[0])),
         instructions=int(np.sum(machine.cpu.instructions)),
         wall_seconds=wall_seconds,
         ended=ended,

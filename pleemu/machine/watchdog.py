@@ -1,0 +1,173 @@
+"""Who can never go on: a set of vCPUs of which each waits for another, and none can act (from the guests' probes).
+
+A vCPU of the set spins in a wait that a member would have to end: for a lock or at a barrier, one that it holds up;
+for an answer, one that cannot give it because it takes no interrupts. Or it sleeps, and all that could wake
+it are members. A wait that is given up ends with a probe, so the set must have lasted through a whole turn of the
+watch, with all its spinners executing, and none at a probe; then the run is over, and says so.
+
+Looked for at each return of the loop to Python, which is at fixed cycles: a hundredth of the run, or less.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from attrs import define, field
+
+from pleemu.machine.build import Layout
+from pleemu.machine.state import Machine
+from pleemu.observe.records import WAIT_DEPTH
+from pleemu.scenario import Scenario
+
+SPUN = 1_000  # instructions that a spinner must have executed in a turn: an unscheduled one may be about to give up
+_MASK = (1 << 64) - 1
+
+
+@define
+class Watchdog:
+    """Remembers from turn to turn how far each vCPU has come."""
+
+    _probes: np.ndarray = field(init=False)
+    _instructions: np.ndarray = field(init=False)
+
+    def __init__(self, machine: Machine) -> None:
+        self._note(machine)
+
+    def _note(self, machine: Machine) -> None:
+        self._probes, self._instructions = machine.waiting.probes.copy(), machine.cpu.instructions.copy()
+
+    def look(self, machine: Machine) -> dict[int, list[int]]:
+        """Return the vCPUs that can never go on and whom each waits for; nothing where all may."""
+        waiting = machine.waiting
+        spins = (waiting.depth > 0) | (waiting.answers > 0)
+        halted = machine.vcpu.on_wait_queue == 1
+        stands = (waiting.probes == self._probes) & (waiting.ended == 0)
+        stands &= halted | (spins & (machine.cpu.instructions - self._instructions >= SPUN))
+        self._note(machine)
+        found: dict[int, list[int]] = {}
+        for vm in machine.vm:
+            members = range(int(vm.first_vcpu), int(vm.first_vcpu + vm.vcpus))
+            if np.any(stands[members.start : members.stop] & spins[members.start : members.stop]):
+                found |= _closed_set(machine, members, {v for v in members if stands[v]})
+        return found
+
+
+def _closed_set(machine: Machine, members: range, candidates: set[int]) -> dict[int, list[int]]:
+    """Return the largest set of candidates each of which waits for others of it alone."""
+    alive = {v for v in members if machine.waiting[v].ended == 0}
+    awaited = {v: obstacles(machine, v) for v in candidates}
+    stuck = set(candidates)
+    while True:
+        left = {v for v in stuck if _is_stuck(machine, v, stuck, alive, awaited[v])}
+        if left == stuck:
+            spinners = {v: [other for other in awaited[v] if _holds_up(machine, v, other, stuck)] for v in stuck}
+            return {v: others for v, others in spinners.items() if others or machine.vcpu[v].on_wait_queue}
+        stuck = left
+
+
+def _is_stuck(machine: Machine, v: int, stuck: set[int], alive: set[int], awaited: list[int]) -> bool:
+    if machine.vcpu[v].on_wait_queue:
+        return stuck >= alive and not _has_interrupt(machine, v)
+    return any(_holds_up(machine, v, other, stuck) for other in awaited)
+
+
+def _holds_up(machine: Machine, v: int, other: int, stuck: set[int]) -> bool:
+    """Whether ``other`` keeps ``v`` waiting for ever: it has ended, or it is stuck and cannot even answer."""
+    if machine.waiting[other].ended:
+        return True
+    return other in stuck and not (owes_answer(machine, v, other) and takes_interrupts(machine, other))
+
+
+def takes_interrupts(machine: Machine, v: int) -> bool:
+    """Whether interrupts are on, or one is being handled that may be the one awaited."""
+    return bool(machine.cpu[v].interrupt_flag == 1 or np.any(machine.cpu[v].isr))
+
+
+def owes_answer(machine: Machine, v: int, other: int) -> bool:
+    """Whether ``v`` waits for the answer of ``other``."""
+    number = int(machine.vcpu[other].id)
+    return bool(int(machine.awaited[v, number >> 6]) >> (number & 63) & 1)
+
+
+def _has_interrupt(machine: Machine, v: int) -> bool:
+    """Whether something pending will wake it."""
+    cpu = machine.cpu[v]
+    pending = np.any(cpu.pir) or np.any(cpu.irr)
+    return bool((pending and cpu.interrupt_flag == 1) or machine.vcpu[v].pv_unhalted)
+
+
+def innermost_lock(machine: Machine, v: int) -> int:
+    """Return the row of the lock that ``v`` wants first, -1 none."""
+    depth = int(machine.waiting[v].depth)
+    return int(machine.waiting[v].lock[depth - 1]) if 0 < depth <= WAIT_DEPTH else -1
+
+
+def obstacles(machine: Machine, v: int) -> list[int]:
+    """Return whom ``v`` waits for directly: who owes an answer, and who holds what it wants."""
+    vm = machine.vm[int(machine.vcpu[v].vm)]
+    others = [int(other) for other in range(vm.first_vcpu, vm.first_vcpu + vm.vcpus) if other != v]
+    found = [other for other in others if owes_answer(machine, v, other)]
+    lock = innermost_lock(machine, v)
+    if lock < 0:
+        return found
+    shares = machine.waiting[v].shared[int(machine.waiting[v].depth) - 1] == 1
+    for other in others:
+        number = int(machine.vcpu[other].id)
+        in_the_way = int(machine.holding[lock, number >> 6])
+        if shares:
+            in_the_way &= ~int(machine.sharing[lock, number >> 6])
+        if in_the_way >> (number & 63) & 1 and other not in found:
+            found.append(other)
+    return found
+
+
+def sentence(machine: Machine, layout: Layout, scenario: Scenario, found: dict[int, list[int]]) -> str:
+    """Return who waits for whom, along one circle of it."""
+    names = [f"{vm.name}/{index}" for vm in scenario.vm for index in range(vm.vcpus)]
+    v = min((v for v, others in found.items() if others), default=min(found))
+    clauses, told = [], set()
+    while v in found and v not in told:
+        told.add(v)
+        other = min(found[v], default=-1)
+        clauses.append(f"{names[v]}{_state(machine, v, found)} waits for {_what(machine, layout, v, other, names)}")
+        v = other
+    if v >= 0 and machine.waiting[v].ended:
+        clauses.append(f"{names[v]} has ended")
+    rest = len(found) - len(told & set(found))
+    more = f"; {rest} more vCPU{'s' if rest > 1 else ''} cannot go on either" if rest else ""
+    return f"deadlock: {', and '.join(clauses)}{more}"
+
+
+def _state(machine: Machine, v: int, found: dict[int, list[int]]) -> str:
+    if machine.vcpu[v].on_wait_queue:
+        return ", halted,"
+    is_asked = any(v in others and owes_answer(machine, one, v) for one, others in found.items())
+    return " with interrupts off" if is_asked else ""
+
+
+def _what(machine: Machine, layout: Layout, v: int, other: int, names: list[str]) -> str:
+    if other >= 0 and owes_answer(machine, v, other):
+        return f"the answer of {names[other]}"
+    lock = innermost_lock(machine, v)
+    if lock < 0:
+        return "an interrupt"
+    row = machine.lock[lock]
+    symbol = layout.images[int(machine.vcpu[v].vm)].symbol_at(int(row.address) & _MASK)
+    if row.barrier:
+        return f"{names[other]} at the barrier {symbol}" if other >= 0 else f"a wake-up at the barrier {symbol}"
+    return f"the lock {symbol}, which {names[other] + ' holds' if other >= 0 else 'nobody holds'}"
+
+
+def why_stuck(machine: Machine, layout: Layout, scenario: Scenario) -> str:
+    """Return why nothing can happen any more: all vCPUs have ended, or wait for what nobody can send."""
+    halted = [int(v) for v in np.nonzero(machine.vcpu.on_wait_queue == 1)[0]]
+    if not halted:
+        return "all vCPUs have returned from guest_main"
+    ended = (
+        f"nothing can happen any more: {len(halted)} of {len(machine.vcpu)} vCPUs are halted and nobody is left to "
+        "wake them"
+    )
+    waiting = [v for v in halted if machine.waiting[v].depth or machine.waiting[v].answers]
+    if not waiting:
+        return ended
+    found = {v: obstacles(machine, v) for v in waiting}
+    return f"{ended}; {sentence(machine, layout, scenario, found)}"
