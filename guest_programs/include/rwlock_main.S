@@ -44,7 +44,7 @@ round_is_over:
     jne again
     pop rdx
     pop rax
-    end_rounds rdx
+    end_rounds rdx, rwlock_is_free
 a_read_is_torn:                         # a writer was inside with a reader
     ud2
 end_function guest_main

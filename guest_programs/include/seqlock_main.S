@@ -49,7 +49,7 @@ round_is_over:
     jne again
     pop rdx
     pop rax
-    end_rounds rdx
+    end_rounds rdx, seqlock_is_free
 a_read_is_torn:                         # the number said that no writer had been inside
     ud2
 end_function guest_main

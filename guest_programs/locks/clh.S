@@ -13,7 +13,7 @@
 .set NODE_SHIFT, 6                      # a cache line each
 
 .text
-function acquire                        # rdi: lock, rsi: vCPU
+function clh_lock, acquire              # rdi: lock, rsi: vCPU
     lock_wait rdi, in_order
     lea r8, [rip + mine]
     mov rdx, qword ptr [r8 + rsi * 8]   # my node, n
@@ -39,9 +39,9 @@ clh_node_wait:
     jmp clh_node_wait
 3:  lock_acquired rdi
     ret
-end_function acquire
+end_function clh_lock
 
-function release                        # rdi: lock, rsi: vCPU
+function clh_unlock, release            # rdi: lock, rsi: vCPU
     lea r8, [rip + mine]
     lea r9, [rip + before]
     mov rdx, qword ptr [r8 + rsi * 8]
@@ -50,7 +50,7 @@ function release                        # rdi: lock, rsi: vCPU
     mov dword ptr [rdx], 0              # n.locked
     lock_released rdi
     ret
-end_function release
+end_function clh_unlock
 
 function is_free                        # rdi: lock; eax: 1 if nobody has it
     mov rcx, qword ptr [rdi]
@@ -66,8 +66,8 @@ end_function is_free
 .bss
 .balign 64
 nodes:
-    .skip 64 << NODE_SHIFT              # for up to 64 vCPUs
+    .skip 1024 << NODE_SHIFT            # as many vCPUs as a scenario can have
 mine:
-    .skip 64 * 8
+    .skip 1024 * 8
 before:
-    .skip 64 * 8
+    .skip 1024 * 8

@@ -47,8 +47,10 @@ function mcs_spin_unlock, release       # rdi: lock, rsi: vCPU
     jne 2f
     mov rax, rdx
     lock cmpxchg qword ptr [rdi], rcx   # n -> 0
-    je 3f
-    lock_wait rdx
+    jne 1f
+    lock_released rdi
+    ret
+1:  lock_wait rdx
 mcs_next_wait:                          # somebody is behind me, and has not told me yet
     mov rcx, qword ptr [rdx + NEXT]
     test rcx, rcx
@@ -56,12 +58,12 @@ mcs_next_wait:                          # somebody is behind me, and has not tol
     pause
     jmp mcs_next_wait
 1:  lock_wait_over rdx
-2:  mov dword ptr [rcx + LOCKED], 1
-3:  lock_released rdi
+2:  mov dword ptr [rcx + LOCKED], 1     # it is the turn of the one behind me
+    lock_released rdi
     ret
 end_function mcs_spin_unlock
 
 .bss
 .balign 64
 nodes:
-    .skip 64 << NODE_SHIFT              # for up to 64 vCPUs
+    .skip 1024 << NODE_SHIFT            # as many vCPUs as a scenario can have

@@ -10,17 +10,21 @@
 #   wait at the head    pending, 2^15 tries; then hash, locked 1 -> 3, state hashed, HLT
 #   unlock              1 -> 0; or 3: take the node out of the hash, 3 -> 0, kick its vCPU
 #
-# Needs kvm.pv_unhalt (the default). Interrupts may be on or off.
+# Nobody halts where KVM does not offer kicks (kvm.pv_unhalt=false). Interrupts may be on or off. Linux 4.10 to 5.3
+# also waited early if the vCPU in front was preempted, by its steal time: vm.parameters.preempted_counts = 1.
 
 .include "pleemu.inc"
 .include "qspinlock.inc"
 
-.set SPIN_THRESHOLD, 1 << 15
 .set SLOW, 3
 .set RUNNING, 0
 .set HALTED, 1
 .set HASHED, 2
-.set HASH_MASK, 1023                    # entries: lock, node; at least four a vCPU
+.set HASH_MASK, 4095                    # entries: lock, node; at least four a vCPU
+.set STEAL_TIME_SHIFT, 6
+
+parameter spin_threshold, 1 << 15       # PAUSEs before a HLT
+parameter preempted_counts, 0           # 1: wait early for a preempted vCPU, too
 
 .text
 function _raw_spin_lock, acquire        # rdi: lock, rsi: vCPU
@@ -35,6 +39,10 @@ function _raw_spin_lock, acquire        # rdi: lock, rsi: vCPU
 end_function _raw_spin_lock
 
 function __pv_queued_spin_lock_slowpath         # rdi: lock, rsi: vCPU
+    lea rax, [rip + known]
+    cmp byte ptr [rax + rsi], 0
+    je pv_init
+pv_queue:
     take_node                           # r8: my node, r9d: my tail, r10: my counter
     jae no_node_left
     mov dword ptr [r8 + Q_NODE_LOCKED], 0
@@ -66,13 +74,21 @@ pv_hybrid_queued_unfair_trylock:        # steal while others queue and the head 
     lock_released rdx
 
 pv_wait_node_again:
-    mov ecx, SPIN_THRESHOLD
+    get_parameter rcx, spin_threshold
 pv_wait_node:
     cmp dword ptr [r8 + Q_NODE_LOCKED], 0
     jne pv_wait_head
     test ecx, 0xff                      # wait early: the one before me does not run either
     jne 1f
     cmp dword ptr [rdx + Q_NODE_STATE], RUNNING
+    jne 2f
+    cmp byte ptr [rip + pleemu_parameter_preempted_counts], 0
+    je 1f
+    mov eax, dword ptr [rdx + Q_NODE_CPU]
+    shl eax, STEAL_TIME_SHIFT
+    lea r11, [rip + steal_times]
+    add r11, rax
+    vcpu_is_preempted r11
     jne 2f
 1:  pause
     dec ecx
@@ -97,7 +113,7 @@ pv_wait_head:
 pv_wait_head_again:
     mov dword ptr [r8 + Q_NODE_STATE], RUNNING
     mov byte ptr [rdi + 1], 1           # no more stealing
-    mov ecx, SPIN_THRESHOLD
+    get_parameter rcx, spin_threshold
 pv_wait_head_or_lock:
     cmp byte ptr [rdi], 0
     jne 1f
@@ -114,7 +130,9 @@ pv_wait_head_or_lock:
     mov rdx, r8
     call pv_hash                        # r11: my entry
     mov eax, SLOW
+    lock_wait r11                       # a wait of its own: this exchange gives no new place in the lock
     xchg byte ptr [rdi], al             # 1 -> 3; 0 -> 3: it has just been freed, so it is mine
+    lock_wait_over r11
     test al, al
     jne 3f
     mov byte ptr [rdi], Q_LOCKED
@@ -158,6 +176,23 @@ no_node_left:                           # a fifth context: take turns with all o
     pause
     jmp no_node_left
 
+pv_init:                                # the first time: does KVM offer kicks? and where is my steal time?
+    push rbx
+    mov byte ptr [rax + rsi], 1
+    mov eax, KVM_FEATURES
+    cpuid
+    bt eax, KVM_FEATURE_PV_UNHALT
+    setc byte ptr [rip + pv_unhalt]
+    bt eax, KVM_FEATURE_STEAL_TIME
+    jnc 1f
+    mov r11, rsi
+    shl r11, STEAL_TIME_SHIFT
+    lea rax, [rip + steal_times]
+    add r11, rax
+    steal_time_at r11
+1:  pop rbx
+    jmp pv_queue
+
 pv_wait:                                # until [r11] is not ecx any more, or a kick
     pushfq
     cli
@@ -168,6 +203,8 @@ pv_wait_byte:
     cli
     cmp byte ptr [r11], cl
 1:  jne 3f
+    cmp byte ptr [rip + pv_unhalt], 0
+    je 3f
     test dword ptr [rsp], RFLAGS_IF     # kvm_wait, v5.6 arch/x86/kernel/kvm.c
     je 2f
     sti
@@ -225,3 +262,10 @@ end_function __pv_queued_spin_unlock
 .balign 64
 pv_lock_hash:
     .skip 16 * (HASH_MASK + 1)
+.balign 64
+steal_times:
+    .skip 1024 << STEAL_TIME_SHIFT
+known:                                  # by vCPU: has it been to pv_init?
+    .skip 1024
+pv_unhalt:
+    .skip 1

@@ -1,5 +1,5 @@
-# The queued lock for readers and writers of Linux v5.6 (kernel/locking/qrwlock.c), on a spinlock that is linked beside
-# it: pleemu run qrwlock.S qspinlock.S
+# The queued lock for readers and writers of Linux v5.6 (kernel/locking/qrwlock.c), on a spinlock: that which is linked
+# beside it, as in `pleemu run qrwlock.S ticket.S`, or else qspinlock.S.
 #
 #   bits 31..9    8         7..0
 #       readers   waiting   writer (0xff)          wait_lock: 8 bytes behind
@@ -25,13 +25,12 @@ function _raw_read_lock, read_lock      # rdi: lock, rsi: vCPU
     mov eax, READER
     lock xadd dword ptr [rdi], eax      # r -> r+1
     test eax, WRITER_MASK
-    je 1f
-    call queued_read_lock_slowpath
-1:  lock_acquired rdi, shared
+    jne queued_read_lock_slowpath
+    lock_acquired rdi, shared
     ret
 end_function _raw_read_lock
 
-function queued_read_lock_slowpath
+function queued_read_lock_slowpath      # rdi: lock, rsi: vCPU; jumped to
     lock sub dword ptr [rdi], READER    # r+1 -> r
     push rdi
     push rsi
@@ -45,7 +44,8 @@ read_wait:
     je 1f
     pause
     jmp read_wait
-1:  add rsp, 8
+1:  lock_acquired rdi, shared
+    add rsp, 8
     pop rsi
     add rdi, WAIT_LOCK
     call release
@@ -64,13 +64,12 @@ function _raw_write_lock, write_lock    # rdi: lock, rsi: vCPU
     xor eax, eax
     mov ecx, WRITER
     lock cmpxchg dword ptr [rdi], ecx   # 0,0,0 -> 0,0,ff
-    je 1f
-    call queued_write_lock_slowpath
-1:  lock_acquired rdi
+    jne queued_write_lock_slowpath
+    lock_acquired rdi
     ret
 end_function _raw_write_lock
 
-function queued_write_lock_slowpath
+function queued_write_lock_slowpath     # rdi: lock, rsi: vCPU; jumped to
     push rdi
     push rsi
     sub rsp, 8
@@ -93,7 +92,8 @@ write_wait:
     je 2f
 3:  pause
     jmp write_wait
-2:  add rsp, 8
+2:  lock_acquired rdi
+    add rsp, 8
     pop rsi
     add rdi, WAIT_LOCK
     call release
@@ -106,3 +106,12 @@ function _raw_write_unlock, write_unlock # rdi: lock
     lock_released rdi
     ret
 end_function _raw_write_unlock
+
+function rwlock_is_free                 # rdi: lock; eax: 1 if nobody has it or wants it
+    xor eax, eax
+    cmp dword ptr [rdi], 0
+    jne 1f
+    add rdi, WAIT_LOCK
+    jmp is_free                         # of the spinlock
+1:  ret
+end_function rwlock_is_free

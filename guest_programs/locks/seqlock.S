@@ -1,5 +1,5 @@
-# The sequence lock of Linux v5.6 (include/linux/seqlock.h), on a spinlock that is linked beside it:
-# pleemu run seqlock.S virt_spin_lock.S
+# The sequence lock of Linux v5.6 (include/linux/seqlock.h), on a spinlock: that which is linked beside it, as in
+# `pleemu run seqlock.S virt_spin_lock.S`, or else qspinlock.S.
 #
 #   even: nobody writes          write    take the spinlock, n -> n+1, write, n+1 -> n+2, let it go
 #   odd: somebody does           read     until n is even; read; again if n has changed
@@ -48,11 +48,11 @@ function write_sequnlock                # rdi: lock, rsi: vCPU
     jmp release
 end_function write_sequnlock
 
-.weak is_free
-is_free:                                # rdi: lock; eax: 1 if nobody writes or wants to
+function seqlock_is_free                # rdi: lock; eax: 1 if nobody writes or wants to
     xor eax, eax
     test dword ptr [rdi], 1
     jne 1f
-    cmp dword ptr [rdi + WRITERS_LOCK], 0
-    sete al
+    add rdi, WRITERS_LOCK
+    jmp is_free                         # of the spinlock
 1:  ret
+end_function seqlock_is_free

@@ -10,7 +10,7 @@
 .include "pleemu.inc"
 
 .text
-function acquire                        # rdi: lock
+function test_and_set_lock, acquire     # rdi: lock
     lock_wait rdi
 test_and_set:
     mov eax, 1
@@ -21,10 +21,10 @@ test_and_set:
     jmp test_and_set
 1:  lock_acquired rdi
     ret
-end_function acquire
+end_function test_and_set_lock
 
-function release                        # rdi: lock
+function test_and_set_unlock, release   # rdi: lock
     mov dword ptr [rdi], 0              # 1 -> 0
     lock_released rdi
     ret
-end_function release
+end_function test_and_set_unlock

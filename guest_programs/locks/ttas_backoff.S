@@ -12,7 +12,7 @@
 .set BACK_OFF_MOST, 256
 
 .text
-function acquire                        # rdi: lock
+function ttas_lock, acquire             # rdi: lock
     lock_wait rdi
     mov edx, BACK_OFF_LEAST
 test_loop:
@@ -35,10 +35,10 @@ back_off:
     jmp test_loop
 2:  lock_acquired rdi
     ret
-end_function acquire
+end_function ttas_lock
 
-function release                        # rdi: lock
+function ttas_unlock, release           # rdi: lock
     mov dword ptr [rdi], 0              # 1 -> 0
     lock_released rdi
     ret
-end_function release
+end_function ttas_unlock
