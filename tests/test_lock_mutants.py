@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 from made_locks import LOCKS, PROGRAMS, Setting, broken
 
-EXAMPLES = 60  # machines that a search makes
+EXAMPLES = 80  # machines that a search makes
 
 
 @frozen
@@ -80,7 +80,8 @@ def machines(draw: st.DrawFn, lock: str) -> Setting:
     halts = lock == "pv_qspinlock"
     fields = {
         "host.chaos_max_ns": draw(st.sampled_from(("100000", "1000000") if halts else ("3000", "100000", "1000000"))),
-        "hardware.transfer_ns": draw(st.sampled_from(("200", "1000"))),
+        "hardware.transfer_ns": draw(st.sampled_from(("200", "1000") if halts else ("200", "1000", "3000"))),
+        "vm.parameters.objects": "1",
         "hardware.locked_cycles": str(draw(st.integers(1, 40))),
     }
     if halts:
