@@ -9,7 +9,7 @@
     target preempted   it owes an answer, and has no pCPU
     absent             it has yet to arrive at a barrier, and has no pCPU
     halted             it sleeps, until an interrupt or a kick
-    own turn           the spinner waits for nobody any more
+    own turn           the spinner waits for nobody any more, but may not have noticed
     nobody can act     all of them wait for each other
     unknown            no probe says what it waits for
 
@@ -60,7 +60,7 @@ def wait_of(m, me):
     if waiting.answers > 0:
         return WAITS_FOR_ANSWER, 0
     if waiting.depth == 0 or waiting.depth > WAIT_DEPTH:
-        return WAITS_UNKNOWN, 0
+        return waiting.over, waiting.over_at if waiting.over == WAITS_AT_BARRIER else 0
     row = m.lock[waiting.lock[waiting.depth - 1]]
     if row.barrier == 1:
         return WAITS_AT_BARRIER, row.address
@@ -88,7 +88,7 @@ def place_of(m, me):
 def cause_of(m, me):
     """Why what ``me`` waits for does not come, and the preempted vCPU that is the cause, -1 none."""
     if not is_waiting(m, me):
-        return UNKNOWN_CAUSE, -1
+        return UNKNOWN_CAUSE if m.waiting[me].over == WAITS_UNKNOWN else OWN_TURN, -1
     vm = m.vm[m.vcpu[me].vm]
     cause, preempted = NOBODY_CAN_ACT, -1
     awaits_anybody = False
@@ -99,18 +99,19 @@ def cause_of(m, me):
         awaits_anybody = True
         if mark & CAN_ACT == 0:
             continue
-        found = cause_at(m, v, mark)
+        found = cause_at(m, me, v, mark)
         if found < cause:
             cause, preempted = found, v
     return (cause, preempted) if awaits_anybody else (OWN_TURN, -1)
 
 
 @compiled
-def cause_at(m, v, mark):
+def cause_at(m, me, v, mark):
     """Why ``v``, who can act, has not done so yet. Causes are in the order in which they count."""
+    number = m.vcpu[v].id
     if m.vcpu[v].useful == 0:
         return RUNS if m.task[v].state == TASK_RUNNING else HALTED
-    if mark & BY_ANSWER != 0:
+    if mark & BY_ANSWER != 0 or (m.awaited[me, number >> 6] >> (number & 63)) & 1 == 1:
         return TARGET_PREEMPTED
     if m.waiting[v].holds > 0:
         return HOLDER_PREEMPTED

@@ -78,6 +78,9 @@ WAITING = np.dtype(
         ("holds", "i8"),         # locks that it has, barriers not counted
         ("probes", "i8"),        # that it has passed
         ("ended", "i8"),         # 1: guest_main has returned
+        # until its next probe: a wait that another vCPU has ended, and that it may not have noticed
+        ("over", "i8"),          # WAITS_*, 0 none
+        ("over_at", "i8"),       # address of the barrier
         # of the wait that it is in: from no wait at all until there is none again
         ("exit", "i8"),          # number of its latest PAUSE exit
         ("first_exit", "i8"),    # cycle of its first PAUSE exit, -1 none yet

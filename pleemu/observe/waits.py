@@ -39,7 +39,15 @@ from pleemu.hardware.isa import (
 from pleemu.hardware.memory import readable
 from pleemu.hardware.records import GUEST
 from pleemu.jit import compiled
-from pleemu.observe.records import TOLD_MOVED, TOLD_OVER, WAIT_DEPTH, WAYS
+from pleemu.observe.records import (
+    TOLD_MOVED,
+    TOLD_OVER,
+    WAIT_DEPTH,
+    WAITS_AT_BARRIER,
+    WAITS_FOR_ANSWER,
+    WAITS_UNKNOWN,
+    WAYS,
+)
 from pleemu.observe.tale import tell
 
 
@@ -48,6 +56,7 @@ def follow_probe(m, v, instruction, value, now):
     """The vCPU passes a probe with an operand of ``value``."""
     probe = instruction.probe
     m.waiting[v].probes += 1
+    m.waiting[v].over = WAITS_UNKNOWN
     if probe == PROBE_LOCK_WAIT:
         begin_wait(m, v, value, instruction.manner, now)
     elif probe == PROBE_LOCK_ACQUIRED:
@@ -284,6 +293,8 @@ def pass_barrier(m, v, address, now):
         for level in range(min(waiting.depth, WAIT_DEPTH)):
             if waiting.lock[level] == barrier:
                 has_yet_to_arrive(m, other, barrier)
+                waiting.over = WAITS_AT_BARRIER
+                waiting.over_at = address
         end_wait_for(m, other, barrier, now)
 
 
@@ -319,6 +330,8 @@ def answer(m, v, sender, now):
     m.awaited[spinner, word] &= ~bit
     waiting = m.waiting[spinner]
     waiting.answers -= 1
+    if waiting.answers == 0:
+        waiting.over = WAITS_FOR_ANSWER
     if waiting.unmoved_from >= 0 and waiting.unmoved_lock < 0:
         moved(m, spinner, v, PROBE_IPI_ACKED, now)
     end_spin_if_over(m, spinner, now)

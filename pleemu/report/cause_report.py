@@ -11,7 +11,7 @@ _ROWS_SHOWN = 12
 _FUNCTIONALITY = {
     "lock": "lock",
     "shared lock": "lock, shared",
-    "answer": "answer to an IPI",
+    "answer": "answer",
     "barrier": "barrier",
     "unknown": "not known",
 }
@@ -72,7 +72,7 @@ def function_of(row: Attribution) -> str:
 def _note(run: Run) -> str:
     note = (
         "Off: has no pCPU. Holder off: of all that a spinner waits for at last, a lock holder is preempted (LHP); next "
-        "off: a lock is free and the next to have it is preempted (LWP); target off: who owes an answer."
+        "off: a lock is free and the next to have it is preempted (LWP); target off: who owes an answer to an IPI or a request; late one off: who has yet to arrive at a barrier."
     )
     stood = [f"{units.count(one.exits)} in {one.loop or one.function}" for one in run.causes.waiters[:_ROWS_SHOWN]]
     return f"{note} The next one stood: {', '.join(stood)}." if stood else note

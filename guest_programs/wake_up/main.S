@@ -1,0 +1,201 @@
+# Waking tasks on other CPUs, as try_to_wake_up of Linux v5.6 does (kernel/sched/core.c), reduced to what waits for what.
+#
+#   task    on_cpu       1 from the moment a CPU takes it until that CPU is through with switching it out
+#           state        runs 0, sleeps 1, is being woken 2
+#           pi_lock      who wakes it
+#   CPU     run queue    set of tasks, a bit each
+#
+#   wake    lock pi_lock, interrupts off; sleeps -> is being woken; until on_cpu is 0; onto a run queue; IPI if it was empty
+#   sleep   runs -> sleeps; switch out; on_cpu = 0
+#
+# Who wakes a task that is still being switched out spins, with a lock in its hand and interrupts off. If the CPU
+# that switches it out is preempted, then so do all that want the lock: two levels of waiting, and neither loop
+# is a lock's slow path. vCPU 0 never sleeps, and wakes somebody now and then, as devices do.
+
+.include "kernel.inc"
+
+parameter rounds, 0                     # wake-ups by vCPU 0; 0: without end
+parameter tasks, 0                      # 0: two for each vCPU
+distribution think, 0, 21000            # cycles between wake-ups by vCPU 0: 0 to 10 us
+distribution burst, 0, 42000            # cycles that a task runs: 0 to 20 us
+distribution switch, 3000               # cycles of switching out: proposed, 1.4 us
+
+.set TASKS_MOST, 64
+.set TASK_SHIFT, 7
+.set ON_CPU, 0
+.set STATE, 4
+.set OWNER, 8                           # 1: somebody runs it
+.set PI_LOCK, 64
+.set SLEEPS, 1
+.set WAKING, 2
+
+.text
+function guest_main
+    mov r12, rdx
+    mov r13, rdi
+    mov r15, rsi
+    push rbx                            # 16 bytes
+    get_parameter r14, tasks
+    test r14, r14
+    jne 1f
+    lea r14, [rsi + rsi]
+1:  cmp r14, TASKS_MOST
+    jbe 1f
+    mov r14d, TASKS_MOST
+1:  test r13, r13
+    jne schedule
+    get_parameter rbx, rounds
+
+device:
+    sti
+    draw think, r12, rcx, rax
+    work rcx
+    call wake_somebody
+    operation_done
+    dec rbx
+    jne device
+    mov dword ptr [rip + over], 1
+    mov ebx, 1                          # whoever is halted must see that
+2:  cmp rbx, r15
+    jae done
+    send_ipi ebx, RESCHEDULE_VECTOR
+    inc rbx
+    jmp 2b
+
+schedule:
+    cli
+    lea r8, [rip + run_queue]
+    mov rax, r13
+    shl rax, 6
+    add r8, rax
+    mov rcx, qword ptr [r8]
+    test rcx, rcx
+    je idle
+    bsf rcx, rcx
+    lock btr qword ptr [r8], rcx
+    shl rcx, TASK_SHIFT
+    lea rbx, [rip + task]
+    add rbx, rcx
+    mov dword ptr [rbx + ON_CPU], 1
+    lock_acquired rbx
+    mov eax, 1
+    xchg dword ptr [rbx + OWNER], eax
+    test eax, eax
+    jne a_task_runs_twice
+    mov dword ptr [rbx + STATE], 0
+    sti
+    draw burst, r12, rcx, rax
+    work rcx
+    call wake_somebody
+    operation_done
+    cli
+    mov eax, SLEEPS
+    xchg dword ptr [rbx + STATE], eax   # set_current_state: seen before what follows
+    draw switch, r12, rcx, rax
+    work rcx                            # __switch_to
+    mov dword ptr [rbx + OWNER], 0
+    mov dword ptr [rbx + ON_CPU], 0     # finish_task: the last that this CPU does with it
+    lock_released rbx
+    jmp schedule
+
+idle:
+    cmp dword ptr [rip + over], 0
+    jne done
+    sti
+    hlt                                 # STI lets nothing in between the two
+    jmp schedule
+
+done:
+    cli
+    pop rbx
+    ret
+a_task_runs_twice:
+    ud2
+end_function guest_main
+
+function wake_somebody
+    random r12, rax
+    mov eax, r12d
+    imul rax, r14
+    shr rax, 32
+    shl rax, TASK_SHIFT
+    lea rdi, [rip + task]
+    add rdi, rax
+    random r12, rax
+    lea rcx, [r15 - 1]
+    mov eax, r12d
+    imul rax, rcx
+    shr rax, 32
+    lea rsi, [rax + 1]                  # anyone but vCPU 0
+    jmp try_to_wake_up
+end_function wake_somebody
+
+function try_to_wake_up                 # rdi: task, rsi: the CPU where it shall run
+    pushfq
+    cli
+    push rdi
+    push rsi
+    push rdi
+    add rdi, PI_LOCK
+    mov rsi, r13
+    call acquire
+    pop rdi
+    mov eax, SLEEPS
+    mov ecx, WAKING
+    lock cmpxchg dword ptr [rdi + STATE], ecx   # sleeps -> is being woken
+    jne 4f
+    cmp dword ptr [rdi + ON_CPU], 0
+    je 2f
+    lock_wait rdi
+on_cpu_wait:                            # its CPU is still switching it out
+    pause
+    cmp dword ptr [rdi + ON_CPU], 0
+    jne on_cpu_wait
+    lock_wait_over rdi
+2:  mov rax, rdi
+    lea rcx, [rip + task]
+    sub rax, rcx
+    shr rax, TASK_SHIFT
+    lea r8, [rip + run_queue]
+    mov r9, qword ptr [rsp]
+    shl r9, 6
+    add r8, r9
+    mov r9, qword ptr [r8]
+    lock bts qword ptr [r8], rax
+    test r9, r9
+    jne 4f
+    mov r9, qword ptr [rsp]
+    cmp r9, r13
+    je 4f
+    send_ipi r9d, RESCHEDULE_VECTOR
+4:  pop rsi
+    pop rdi
+    add rdi, PI_LOCK
+    mov rsi, r13
+    call release
+    popfq
+    ret
+end_function try_to_wake_up
+
+    vector RESCHEDULE_VECTOR, reschedule_interrupt
+function reschedule_interrupt
+    save_scratch
+    eoi
+    restore_scratch
+    iretq
+end_function reschedule_interrupt
+
+.data
+.balign 128
+task:                                   # all sleep
+    .rept TASKS_MOST
+        .long 0, SLEEPS
+        .skip (1 << TASK_SHIFT) - 8
+    .endr
+over:
+    .long 0
+
+.bss
+.balign 64
+run_queue:
+    .skip 64 * VCPUS_MOST
