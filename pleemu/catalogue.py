@@ -11,19 +11,11 @@ from pathlib import Path
 
 from pleemu.errors import ScenarioError, nearest
 from pleemu.scenario import Scenario, Vm, load
+from pleemu.shipped import programs_folder as programs_folder
 
 PROGRAM_SUFFIXES = (".S", ".s", ".c", ".o", ".a", ".elf")
 _ELF = b"\x7fELF"
 _SHARED_FOLDER = "include"  # what guests include; not an experiment
-
-
-def programs_folder() -> Path:
-    """Return the folder of the shipped guest programs."""
-    package = Path(__file__).resolve().parent
-    for folder in (package / "guest_programs", package.parent / "guest_programs"):
-        if folder.is_dir():
-            return folder
-    raise ScenarioError(f"the shipped guest programs are missing beside {package}; reinstall pleemu")
 
 
 def experiments() -> dict[str, Path]:

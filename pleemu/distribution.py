@@ -11,6 +11,7 @@ import math
 import re
 from fractions import Fraction
 from statistics import NormalDist
+from typing import Any
 
 from attrs import frozen
 
@@ -81,7 +82,7 @@ def parse_distribution(given: str) -> Distribution:
     return one
 
 
-def _parse(body: str) -> dict[str, object]:
+def _parse(body: str) -> dict[str, Any]:
     if call := re.fullmatch(r"(\w+)\s*\((.*)\)", body):
         arguments = [one.strip() for one in call[2].split(",")]
         if call[1] == "exponential" and len(arguments) == 1:

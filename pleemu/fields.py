@@ -167,6 +167,11 @@ def _field(default: Any, check: _Check, *, converter: Any = None, **metadata: An
     return attrs.field(default=default, validator=check, converter=converter, metadata=metadata)
 
 
+def tuple_of_list(value: Any) -> Any:
+    """Return a list as a tuple, and anything else as it is: a converter."""
+    return tuple(value) if isinstance(value, list) else value
+
+
 _TRUTH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 

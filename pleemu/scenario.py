@@ -14,14 +14,12 @@ import attrs
 from attrs import Attribute, field, frozen
 
 from pleemu.compiler import AUTO, check_compiler, check_flags
-from pleemu.distribution import parse_distribution
 from pleemu.errors import ScenarioError
 from pleemu.fields import (
     REQUIRED,
     FieldError,
     choice,
     custom,
-    entries,
     integer,
     number,
     show,
@@ -29,13 +27,16 @@ from pleemu.fields import (
     table,
     tables,
     text,
+    tuple_of_list,
 )
 from pleemu.generations import GENERATIONS, U16_MAX, U32_MAX, VANILLA
+from pleemu.guest_fields import PROGRAM_HELP, parameters_field, program_field
 from pleemu.kernel import HOST_SCHEDULERS
 from pleemu.own_policy import is_own
 from pleemu.pinning import NONE, VCPU_TO_PCPU, allowed_of, check_pinning, check_places, parse_pinning
 from pleemu.policy import Policy, policy
 from pleemu.processor import AMD, FIGURES, INTEL, PROCESSORS, Processor, processor
+from pleemu.profile import Profile, profile
 from pleemu.schedule import Point, check_points, parse_schedule
 from pleemu.structure import assign, structure, unstructure
 from pleemu.toml import read_toml
@@ -366,45 +367,6 @@ class Cost:
     )
 
 
-def _tuple_of_list(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _check_program(_: Any, attribute: Attribute[Any], value: Any) -> None:
-    given = value if isinstance(value, tuple) else (value,)
-    if not given or not all(isinstance(one, str) for one in given):
-        raise FieldError(attribute.name, f"{show(value)} is neither a file's name in quotes nor a list of them")
-    for one in given:
-        if not one.strip():
-            raise FieldError(attribute.name, "is empty; give it a name")
-        if not one.isprintable():
-            raise FieldError(attribute.name, f"{show(one)} has unprintable characters; leave them out")
-
-
-def _parse_program(given: str) -> Any:
-    names = [one.strip() for one in given.strip("[] ").split(",")]
-    return tuple(names) if len(names) > 1 else given
-
-
-def _check_parameters(_: Any, attribute: Attribute[Any], value: Any) -> None:
-    if not isinstance(value, Mapping):
-        raise FieldError(attribute.name, f"{show(value)} is not a table of values by name")
-    for name, one in value.items():
-        where = f"{attribute.name}.{name}"
-        if type(one) is int and -(1 << 63) <= one < 1 << 63:
-            continue
-        if not isinstance(one, str):
-            raise FieldError(where, f'{show(one)} is neither a whole number of 64 bits nor a text such as "2us"')
-        try:
-            parse_distribution(one)
-        except ScenarioError as error:
-            raise FieldError(where, str(error)) from None
-
-
-def _parse_parameter(given: str) -> Any:
-    return int(given) if given.strip().lstrip("-").isdecimal() else given
-
-
 @frozen
 class Program:
     """What a VM runs: the files that are linked into its guest, and how C among them is compiled."""
@@ -419,12 +381,9 @@ class Vm:
     """One virtual machine: its program, its vCPUs and where they run."""
 
     name: str = text(REQUIRED, "name in reports")
-    program: str | tuple[str, ...] = custom(
-        REQUIRED,
-        _check_program,
-        "guest: .S, .c, .o, .a or a static executable, from the scenario's folder on; several are linked: a.c,b.S",
-        converter=_tuple_of_list,
-        parse=_parse_program,
+    program: str | tuple[str, ...] = program_field("")
+    profile: str = text(
+        "", "application in place of a program: a name of `pleemu list profiles`, or a .toml", lines=True
     )
     cc: str = text(AUTO, "C compiler: cc, gcc, gcc-12, clang, ziglang; auto: the first found", check=check_compiler)
     cflags: str = text(
@@ -436,18 +395,19 @@ class Vm:
         check_pinning,
         "pCPU of each vCPU, as 0,1,0; vcpu-to-pcpu: vCPU i on pCPU i % pcpus; spread: the same through all VMs; "
         "none: the scheduler chooses; 0-3,6: it chooses among these",
-        converter=_tuple_of_list,
+        converter=tuple_of_list,
         parse=parse_pinning,
     )
     nice: int = integer(0, -20, 19, "nice value of its vCPU threads")
     memory_kib: int = integer(512, 16, 65536, "memory of the guest", unit="KiB")
-    parameters: Mapping[str, int | str] = entries(
-        _check_parameters,
-        "what the guest lets a scenario set (pleemu disasm GUEST --parameters): a number, or times such as 2us, "
-        "0..125us, exponential(60us), lognormal(400ns, 0.8) max 2us",
-        parse=_parse_parameter,
-    )
+    parameters: Mapping[str, int | str] = parameters_field()
     writable_code: bool = switch(False, "code and constants may be written, but never an instruction")
+
+    def __attrs_post_init__(self) -> None:
+        if not self.program and not self.profile:
+            raise FieldError("program", f"is missing; {PROGRAM_HELP}; or name a profile")
+        if self.program and self.profile:
+            raise FieldError("profile", f"{self.profile!r} brings its program; leave out {show(self.program)}")
 
 
 def _check_comm(name: str) -> None:
@@ -470,7 +430,7 @@ class Thread:
         NONE,
         check_pinning,
         "as that of a VM's vCPUs: none, 0-3, vcpu-to-pcpu (copy i on pCPU i), or a place for each copy",
-        converter=_tuple_of_list,
+        converter=tuple_of_list,
         parse=parse_pinning,
     )
 
@@ -499,7 +459,7 @@ class Variant:
         REQUIRED,
         _check_settings,
         "fields that are different, each as FIELD=VALUE",
-        converter=_tuple_of_list,
+        converter=tuple_of_list,
         parse=lambda given: (given,),
     )
 
@@ -550,14 +510,30 @@ class Scenario:
         """The preemption points that are given; None: they are random, or there are none."""
         return None if self.host.schedule is None else parse_schedule(self.host.schedule)
 
+    def profile_of(self, vm: Vm) -> Profile | None:
+        """Return the profile that a VM names, or None. Raises ScenarioError if there is none of that name."""
+        if not vm.profile:
+            return None
+        try:
+            return profile(vm.profile, self.folder)
+        except ScenarioError as error:
+            raise ScenarioError(f"vm.{self.vm.index(vm)}.profile: {error}") from None
+
+    def parameters_of(self, vm: Vm) -> dict[str, int | str]:
+        """Return what is set in a VM's guest: what the scenario gives goes before what its profile says."""
+        chosen = self.profile_of(vm)
+        return {**(chosen.parameters if chosen else {}), **vm.parameters}
+
     def program_path(self, vm: Vm) -> Path:
         """Return where the program of a VM is; the first file of several."""
         return self.program_of(vm).paths[0]
 
     def program_of(self, vm: Vm) -> Program:
         """Return all that the guest of a VM is made of."""
-        names = (vm.program,) if isinstance(vm.program, str) else vm.program
-        return Program(tuple(self.folder / name for name in names), vm.cc, vm.cflags)
+        chosen = self.profile_of(vm)
+        program, folder = (chosen.program, chosen.folder) if chosen else (vm.program, self.folder)
+        names = (program,) if isinstance(program, str) else program
+        return Program(tuple(folder / name for name in names), vm.cc, vm.cflags)
 
     def allowed_pcpus(self) -> tuple[Sequence[int], ...]:
         """Return the pCPUs that each thread may run on: the vCPUs' through all VMs, then those of the host."""

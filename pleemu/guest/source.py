@@ -14,17 +14,12 @@ from pathlib import Path
 import attrs
 
 from pleemu.errors import GuestError
+from pleemu.shipped import programs_folder
 
 SOURCE_LIMIT = 4 << 20  # bytes of one source file
 DEPTH_LIMIT = 20  # nested includes
 
-_PACKAGE = Path(__file__).resolve().parent.parent
-# In a wheel the guest programs are inside the package, in a checkout beside it.
-LIBRARY = next(
-    (folder for folder in (_PACKAGE / "guest_programs/include", _PACKAGE.parent / "guest_programs/include")
-     if folder.is_dir()),
-    _PACKAGE / "guest_programs/include",
-)  # fmt: skip
+LIBRARY = programs_folder() / "include"
 
 _INCLUDE = re.compile(r'\.include\s+"([^"]*)"')
 _FILE_DIRECTIVE = re.compile(r"(?:^|[;:])\s*\.(include|incbin)\b")

@@ -24,7 +24,7 @@ class Symbol:
 
 @attrs.frozen(slots=False)
 class SymbolTable:
-    """Symbols sorted by address; of several at one address a global one gives the name, and a function's before others."""
+    """Symbols sorted by address; of several at one, a global one gives the name, and a function's before others."""
 
     symbols: tuple[Symbol, ...]
 

@@ -267,6 +267,7 @@ def _spaces(scenario: Scenario, layout: Layout) -> tuple[Any, Any, Any, Any]:
     words: list[Any] = []
     indexes: list[Any] = []
     first_word = first_index = 0
+    khz = scenario.hardware.core_rate_khz
     for number, (vm, image, first_code) in enumerate(zip(scenario.vm, layout.images, layout.first_code, strict=True)):
         size = vm.memory_kib * 1024
         stacks = vm.vcpus * STACK_SLOT
@@ -280,7 +281,7 @@ def _spaces(scenario: Scenario, layout: Layout) -> tuple[Any, Any, Any, Any]:
         memory = np.zeros(size, np.uint8)
         memory[: len(image.memory)] = image.memory
         try:
-            apply_parameters(memory[: len(image.memory)], image, vm.parameters, scenario.hardware.core_rate_khz)
+            apply_parameters(memory[: len(image.memory)], image, scenario.parameters_of(vm), khz)
         except ScenarioError as error:
             raise ScenarioError(f"vm.{number}.parameters.{error}") from None
         sizes = (size, size - stacks, image.readonly_size, image.code_size)

@@ -11,7 +11,6 @@ Looked for at each return of the loop to Python, which is at fixed cycles: a hun
 from __future__ import annotations
 
 import numpy as np
-from attrs import define, field
 
 from pleemu.machine.build import Layout
 from pleemu.machine.state import Machine
@@ -22,12 +21,8 @@ SPUN = 1_000  # instructions that a spinner must have executed in a turn: an uns
 _MASK = (1 << 64) - 1
 
 
-@define
 class Watchdog:
     """Remembers from turn to turn how far each vCPU has come."""
-
-    _probes: np.ndarray = field(init=False)
-    _instructions: np.ndarray = field(init=False)
 
     def __init__(self, machine: Machine) -> None:
         self._note(machine)

@@ -31,8 +31,8 @@ def cause_table(run: Run) -> Grid:
     several = len(run.scenario.vm) > 1
     shown = {name: title for name, title in _CAUSES.items() if run.causes.of(name)}
     grid = Grid(
-        f"What causes the PAUSE exits: {units.percent(run.causes.attributed, run.causes.exits)} of them have a function "
-        "and a wait",
+        f"What causes the PAUSE exits: {units.percent(run.causes.attributed, run.causes.exits)} of them have a "
+        "function and a wait",
         (
             Column("functionality", left=True),
             Column("function", left=True, shrinks=True),
@@ -72,7 +72,8 @@ def function_of(row: Attribution) -> str:
 def _note(run: Run) -> str:
     note = (
         "Off: has no pCPU. Holder off: of all that a spinner waits for at last, a lock holder is preempted (LHP); next "
-        "off: a lock is free and the next to have it is preempted (LWP); target off: who owes an answer to an IPI or a request; late one off: who has yet to arrive at a barrier."
+        "off: a lock is free and the next to have it is preempted (LWP); target off: "
+        "who owes an answer to an IPI or a request; late one off: who has yet to arrive at a barrier."
     )
     stood = [f"{units.count(one.exits)} in {one.loop or one.function}" for one in run.causes.waiters[:_ROWS_SHOWN]]
     return f"{note} The next one stood: {', '.join(stood)}." if stood else note

@@ -44,9 +44,9 @@ RUN_KEYS = {
     "decisions": "PAUSE exits judged by the ground truth, per VM and in total: useful, wasted, irrelevant, nobody, "
     "unknown; useful_possible, precision, recall, hand_overs, exits_per_hand_over, ran_ns, ran_most_ns, releases, "
     "released_ns, released_most_ns, spin_ns; refusals by rule, first_exits by verdict",
-    "causes": "what PAUSE exits waited for: exits, attributed: those with function and wait; rows: vm, function, loop (label "
-    "inside it), wait (lock, shared lock, answer, barrier, unknown), object, exits, causes: exits by cause; waiters: "
-    "exits at which the next to have a free lock was preempted, by where it stood",
+    "causes": "what PAUSE exits waited for: exits, attributed: those with function and wait; rows: vm, function, "
+    "loop (label inside it), wait (lock, shared lock, answer, barrier, unknown), object, exits, "
+    "causes: exits by cause; waiters: exits at which the next to have a free lock was preempted, by where it stood",
     "fairness": "Jain's index of the VMs' CPU shares: 1 all the same, 1/n one has all",
     "vms": "per VM: name, vcpus, cpu_share, guest_share (of all pCPU time, 0..1), operations, image, compilers; "
     "halts, polls: halts that began with a poll, polled: polls that an interrupt ended",
@@ -147,7 +147,8 @@ EXPLAIN_KEYS = {
     "exits": "number of PAUSE exits of the run: those that can be explained are 1 to this",
     "decisions": "as in a run's object",
     "explained": "the exits that were asked for, in order: number, at_ns, spinner, pcpu, rip, symbol; waits_for "
-    "(lock, shared lock, answer, barrier or empty), waiting_since_ns, lock, lock_symbol, in_order, holders, can_act, useful; looked_at: "
+    "(lock, shared lock, answer, barrier or empty), waiting_since_ns, lock, lock_symbol, in_order, holders, can_act, "
+    "useful; looked_at: "
     "vcpu, round, rule that refused it, answer of yield_to; target, verdict, accepted, next_here, target_pcpu, "
     "next_there; hint: what its scheduler asks of a target (close, eligible; ignored, obeyed: nothing), distance_ns "
     "and limit_ns of the target in virtual time, from the first in line or the average; slept; ran, ran_after_ns, "
