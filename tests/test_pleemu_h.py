@@ -36,6 +36,8 @@ PROGRAM = r"""
 static unsigned int lock;
 static unsigned char small = 7;
 static long far = -3;
+PLEEMU_PARAMETER(rounds, 100);
+PLEEMU_DISTRIBUTION(hold, 4200);
 
 static inline void all(int number, unsigned long *state)
 {
@@ -62,7 +64,7 @@ int main(int argc, char **argv)
     all(argc, &state);
     all(argc + 1, &state);
     printf("%d %lu %s\n", rdtsc() >= before, state, argv[1]);
-    return 0;
+    return pleemu_parameter(rounds) != 100 || pleemu_draw(hold, &state) != 4200;
 }
 """
 NAMES = ["lock_wait", "lock_acquired", *["work"] * 5, "lock_released", "ipi_wait", "ipi_acked", "operation_done"]

@@ -125,9 +125,13 @@ PLEEMU_INLINE unsigned long pleemu_random(unsigned long *state)
  *     PLEEMU_PARAMETER(rounds, 100);           a number: pleemu_parameter(rounds)
  *     PLEEMU_DISTRIBUTION(hold, 4200);         256 equally likely numbers of cycles: pleemu_draw(hold, &state)
  */
-#define PLEEMU_PARAMETER(name, value) unsigned long pleemu_parameter_##name = (value)
+#define PLEEMU_PARAMETER(name, value) volatile unsigned long pleemu_parameter_##name = (value) /* not folded by LTO */
 #define PLEEMU_DISTRIBUTION(name, cycles) \
-    unsigned long pleemu_distribution_##name[256] __attribute__((aligned(64))) = {[0 ... 255] = (cycles)}
+    volatile unsigned long pleemu_distribution_##name[256] __attribute__((aligned(64))) = { \
+        PLEEMU_X64(cycles), PLEEMU_X64(cycles), PLEEMU_X64(cycles), PLEEMU_X64(cycles)}
+#define PLEEMU_X4(value) (value), (value), (value), (value) /* C++ has no [0 ... 255] = */
+#define PLEEMU_X16(value) PLEEMU_X4(value), PLEEMU_X4(value), PLEEMU_X4(value), PLEEMU_X4(value)
+#define PLEEMU_X64(value) PLEEMU_X16(value), PLEEMU_X16(value), PLEEMU_X16(value), PLEEMU_X16(value)
 #define pleemu_parameter(name) pleemu_parameter_##name
 #define pleemu_draw(name, state) (pleemu_distribution_##name[pleemu_random(state) >> 56])
 

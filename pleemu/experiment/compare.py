@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from itertools import product
 from typing import Any
@@ -17,6 +18,7 @@ from pleemu.policy import policy as policy_named
 from pleemu.scenario import Scenario, with_fields
 
 _CASE_LIMIT = 1000
+_SEPARATOR = r",(?![^()]*\))"  # a comma outside of parentheses
 
 
 @frozen
@@ -70,9 +72,9 @@ def _cases_of(scenario: Scenario, policies: str | None, axes: Sequence[str | Axi
 
 
 def parse_axis(given: str) -> Axis:
-    """Return the axis of ``FIELD=VALUE,VALUE,...``; a ``;`` in it separates values that have commas."""
+    """Return the axis of ``FIELD=VALUE,VALUE,...``; a ``;`` in it separates values that have commas outside of ( )."""
     path, equals, listed = given.partition("=")
-    values = tuple(value.strip() for value in listed.split(";" if ";" in listed else ","))
+    values = tuple(value.strip() for value in re.split(";" if ";" in listed else _SEPARATOR, listed))
     if not equals or not path or not all(values):
         raise ScenarioError(
             f"--across {given}: write --across FIELD=VALUE,VALUE, as in --across hardware.processor=haswell,zen4"

@@ -19,13 +19,13 @@ def is_archive(content: bytes) -> bool:
 
 
 def needed_members(
-    archives: Sequence[tuple[bytes, Path]], objects: Sequence[ObjectFile], entry: str
+    archives: Sequence[tuple[bytes, Path]], objects: Sequence[ObjectFile], *more: str
 ) -> list[ObjectFile]:
-    """Return the members that define what the objects, and then these members themselves, leave undefined."""
+    """Return the members that define ``more`` and what the objects, and then these members, leave undefined."""
     waiting = [member for content, path in archives for member in _members(content, path)]
     taken: list[ObjectFile] = []
     while True:
-        wanted = undefined([*objects, *taken], entry)
+        wanted = undefined([*objects, *taken], *more)
         member = next((one for one in waiting if _defined(one) & wanted), None)
         if member is None:
             return taken

@@ -69,22 +69,24 @@ def _link(contents: Sequence[bytes], source: Path, sources: Sequence[Path], base
             raise GuestError(f"{executable.source}: is linked already; run it alone, or give its objects instead")
         return load_executable(executable)
     archives = [(content, name) for content, name in named if is_archive(content)]
+    objects += needed_members(archives, objects, ENTRY)
+    if main := _main_for(objects, archives):
+        objects.append(read_object(assemble(main), main))
+        objects += needed_members(archives, objects)
     if {"acquire", "release"} <= undefined(objects):
         objects.append(read_object(assemble(SPINLOCK), SPINLOCK))
-    if main := _main_for(objects):
-        objects.append(read_object(assemble(main), main))
-    objects += needed_members(archives, objects, ENTRY)
     if not undefined(objects).isdisjoint(COMPILERS_CALL):
         objects.append(read_object(assemble(FREESTANDING), FREESTANDING))
     return link(objects, source=source, base=base)
 
 
-def _main_for(objects: Sequence[ObjectFile]) -> Path | None:
+def _main_for(objects: Sequence[ObjectFile], archives: Sequence[tuple[bytes, Path]]) -> Path | None:
     """Return the main that a lock without one is given."""
     if ENTRY not in undefined(objects, ENTRY):
         return None
     for functions, main in MAINS.items():
-        if undefined(objects, *functions).isdisjoint(functions):
+        found = [*objects, *needed_members(archives, objects, *functions)]
+        if undefined(found, *functions).isdisjoint(functions):
             return main
     return None
 
@@ -94,12 +96,29 @@ def _entry(linked: Linked) -> int:
         return linked.entry
     symbol = linked.symbols.find(ENTRY)
     if symbol is None:
-        raise GuestError(
-            f"{linked.source}: has no {ENTRY}, where every vCPU starts; write `.globl {ENTRY}` and "
-            f"`{ENTRY}:` before the first instruction (rdi = this vCPU, rsi = number of vCPUs, rdx = seed), in C "
-            f"`void {ENTRY}(unsigned long vcpu, unsigned long vcpus, unsigned long seed)`; or define `acquire` and "
-            "`release`, a lock's two functions"
-        )
+        raise GuestError(f"{linked.source}: {_without_entry(linked)}")
     if not symbol.is_code or symbol.is_object:
         raise GuestError(f"{linked.place(symbol.address)}: {ENTRY} is data, not code; put it into .text")
     return symbol.address
+
+
+def _without_entry(linked: Linked) -> str:
+    """Say what a guest lacks: the other functions of a lock if it has some of them, or else its entry."""
+    defined = {symbol.name for symbol in linked.symbols.symbols if symbol.is_code and symbol.is_global}
+    for functions in MAINS:
+        has = [one for one in functions if one in defined]
+        lacks = [one for one in functions if one not in defined]
+        if has:
+            return (
+                f"defines {_listed(has)} but not {_listed(lacks)}; a lock is {_listed(functions)}, global functions, "
+                f"and then needs no {ENTRY}"
+            )
+    return (
+        f"has no {ENTRY}, where every vCPU starts; in C write `void {ENTRY}(unsigned long vcpu, unsigned long vcpus, "
+        f"unsigned long seed)`, in assembly `.globl {ENTRY}` and `{ENTRY}:` before the first instruction (rdi, rsi, "
+        "rdx = the same three); or define a lock's two functions, `acquire` and `release`"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else names[0]

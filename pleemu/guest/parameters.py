@@ -41,7 +41,7 @@ def parameters_of(image: Image) -> dict[str, Parameter]:
     for name, address in image.symbols:
         for prefix in (PARAMETER, DISTRIBUTION):
             offset = address - image.base
-            if name.startswith(prefix) and offset + 8 <= len(image.memory):
+            if name.startswith(prefix) and 0 <= offset <= len(image.memory) - 8:
                 default = int(image.memory[offset : offset + 8].view("<i8")[0])
                 own = name.removeprefix(prefix)
                 found[own] = Parameter(own, address, prefix == DISTRIBUTION, default)
@@ -53,8 +53,7 @@ def apply_parameters(memory: npt.NDArray[np.uint8], image: Image, given: Mapping
     known = parameters_of(image)
     for name, value in given.items():
         if name not in known:
-            has = f"it has {_listed(known)}" if known else "it has none"
-            raise ScenarioError(f"{name}: {image.name} has no such parameter{nearest(name, known)}; {has}")
+            raise ScenarioError(f"{name}: {image.name} has no such parameter{_instead(name, known)}")
         parameter = known[name]
         offset = parameter.address - image.base
         if offset + 8 * parameter.words > len(memory):
@@ -79,5 +78,8 @@ def _words(parameter: Parameter, value: int | str, khz: int) -> tuple[int, ...]:
     return (round(one.first.cycles(khz)),)
 
 
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names)
+def _instead(name: str, known: Iterable[str]) -> str:
+    if not known:
+        return "; it has none"
+    listed = f"; known are {', '.join(known)}"
+    return nearest(name, known).removesuffix(listed) + listed
