@@ -9,70 +9,16 @@ The pointer is good for as long as the function that made it has not returned. W
 it is the tuple itself.
 """
 
-from numba import config, types
-from numba.core import cgutils
-from numba.core.extending import intrinsic, models, register_model
-from numba.core.typing.templates import AttributeTemplate
-from numba.extending import infer_getattr, lower_getattr_generic
+from pleemu.deferred import in_machine_code
 
 
-class HandleType(types.Type):
-    """Pointer to a named tuple of type ``pointee``."""
+def _intrinsic():
+    from pleemu.handle_type import pointer_to
 
-    def __init__(self, pointee):
-        self.pointee = pointee
-        super().__init__(name=f"Handle({pointee})")
-
-    @property
-    def key(self):
-        """What makes two of these types the same."""
-        return self.pointee
+    return pointer_to
 
 
-@register_model(HandleType)
-class HandleModel(models.OpaqueModel):
-    """An address."""
-
-
-@infer_getattr
-class HandleAttribute(AttributeTemplate):
-    """``handle.field`` has the type of the tuple's field."""
-
-    key = HandleType
-
-    def generic_resolve(self, handle, name):
-        """Look the field up in the tuple's type."""
-        if name in handle.pointee.fields:
-            return handle.pointee[handle.pointee.fields.index(name)]
-        return None
-
-
-@lower_getattr_generic(HandleType)
-def load_field(context, builder, handle, value, name):
-    """Load one field through the pointer; the caller's arrays stay alive, so nothing is counted."""
-    tuple_type = context.get_value_type(handle.pointee)
-    pointer = builder.bitcast(value, tuple_type.as_pointer())
-    number = handle.pointee.fields.index(name)
-    return builder.load(cgutils.gep_inbounds(builder, pointer, 0, number))
-
-
-@intrinsic
-def _pointer_to(typing_context, values):
-    """Put ``values`` into the frame of the calling function; its address."""
-    if not isinstance(values, types.BaseNamedTuple):
-        return None
-
-    def codegen(context, builder, signature, arguments):
-        slot = cgutils.alloca_once_value(builder, arguments[0])
-        return builder.bitcast(slot, cgutils.voidptr_t)
-
-    return HandleType(values)(values), codegen
-
-
+@in_machine_code(_intrinsic)
 def pointer_to(values):
     """Return ``values``, in plain Python; in compiled code a pointer to it."""
     return values
-
-
-if not config.DISABLE_JIT:
-    pointer_to = _pointer_to

@@ -4,6 +4,8 @@
 have no Python wrapper, which halves the time to compile them (use `callable_alone` in tests).
 `entry_point` marks the few functions that Python calls; their machine code is kept on disk.
 
+numba is imported when one of them is compiled (`compiling`), not to load what has been (`machine_code`).
+
 numba's own cache notices an edit in the file of the cached function alone, not in the files
 of the functions that it calls. So the cache folder is named after a digest of the sources of
 all numba rooms and of the versions of numba and Python: an edit anywhere in them means another
@@ -16,22 +18,17 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
-from functools import cache
-from importlib import import_module
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numba
-from numba import config, njit
-from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
-from numba.core.dispatcher import Dispatcher
-from numba.core.types import unliteral
+from pleemu.deferred import Deferred, is_plain_python
 
-ROOMS = ("jit.py", "handle.py", "hardware", "scheduler", "hypervisor", "machine", "observe")
-
-_OPTIONS = {"error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
+ROOMS = (
+    "jit.py", "deferred.py", "compiling.py", "machine_code.py", "handle.py", "handle_type.py",
+    "hardware", "scheduler", "hypervisor", "machine", "observe",
+)  # fmt: skip
 
 # Folders of earlier versions that stay: switching between two checkouts recompiles neither.
 _FOLDERS_KEPT = 4
@@ -39,7 +36,7 @@ _FOLDERS_KEPT = 4
 
 def compiled(function):
     """Compile a function of a numba room; callable from other compiled functions only."""
-    return _one_for_all_constants(njit(no_cpython_wrapper=True, **_OPTIONS)(function))
+    return function if is_plain_python() else Deferred(function, _make_compiled)
 
 
 def inlined(function):
@@ -47,29 +44,29 @@ def inlined(function):
 
     A call that is not inlined returns through memory and has its status tested: about 5 ns.
     """
-    return _one_for_all_constants(njit(no_cpython_wrapper=True, forceinline=True, **_OPTIONS)(function))
+    return function if is_plain_python() else Deferred(function, _make_inlined)
 
 
-def _one_for_all_constants(function):
-    """Keep numba from compiling ``function`` anew for each constant that it is called with.
+def _make_compiled(function):
+    from pleemu.compiling import make_compiled
 
-    A literal argument has a type of its own (`Literal[int](3)`), which would give
-    `record(m, now, KVM_EXIT, ...)` a copy for every kind of event. Measured: half the time
-    to compile the core.
-    """
-    if isinstance(function, Dispatcher):
-        resolve = function.get_call_template
-        function.get_call_template = lambda args, kws: resolve(tuple(map(unliteral, args)), kws)
-    return function
+    return make_compiled(function)
+
+
+def _make_inlined(function):
+    from pleemu.compiling import make_inlined
+
+    return make_inlined(function)
 
 
 def callable_alone(function):
     """Return a function of a numba room in a form that Python may call, for tests."""
     python_function = getattr(function, "py_func", function)
-    alone = njit(**_OPTIONS)(python_function)
-    if isinstance(alone, Dispatcher):
-        alone._compiler.compile = _arithmetic_that_wraps(alone._compiler.compile)
-    return alone
+    if is_plain_python():
+        return python_function
+    from pleemu.compiling import alone
+
+    return alone(python_function)
 
 
 def callable_once(function: Any) -> Any:
@@ -77,115 +74,56 @@ def callable_once(function: Any) -> Any:
     return entry_point(getattr(function, "py_func", function))
 
 
-def _arithmetic_that_wraps(compile_function):
-    """Have 64-bit sums and products wrap around at 2^64, as a processor's and NumPy's do.
-
-    numba marks them `nsw`, which tells LLVM that no overflow ever happens: it may then take
-    ``a * b // a == b`` as true, or leave out the check of an address that has wrapped around.
-    """
-
-    def compile_wrapping(arguments, return_type):
-        with ExitStack() as restored:
-            for module in (import_module(name) for name in _ARITHMETIC if find_spec(name)):
-                restored.callback(setattr, module, "_int_arith_flags", module._int_arith_flags)
-                module._int_arith_flags = lambda _: []
-            return compile_function(arguments, return_type)
-
-    return compile_wrapping
-
-
-_ARITHMETIC = ("numba.cpython.numbers", "numba.np.math.numbers")  # by version one of them, or both
-
-
 def entry_point(function):
     """Compile a function that Python calls, keeping the machine code on disk.
 
     Where no folder can be written the function is compiled anew in each process.
     """
-    folder = cache_folder()
-    if folder is None or config.DISABLE_JIT:
-        return _generate_code_once(njit(**_OPTIONS)(function))
-    before = config.CACHE_DIR
-    config.CACHE_DIR = str(folder)  # read once, when the decorator runs
-    try:
-        return _load_code_alone(_generate_code_once(njit(cache=True, **_OPTIONS)(function)))
-    finally:
-        config.CACHE_DIR = before
+    return function if is_plain_python() else EntryPoint(function)
 
 
-def _generate_code_once(entry):
-    """Have LLVM optimise and generate code for the whole of ``entry`` once, when all of it is there.
+class EntryPoint:
+    """A function that Python calls, compiled or loaded at its first call."""
 
-    By default numba does so for every function, and again for every function that calls it,
-    up to the entry. Here the callees are only linked into their callers as they are. Measured:
-    LLVM's part of compiling the core falls to a quarter. It needs four methods of numba that
-    are not public: where one is missing, numba's own way is taken.
-    """
-    if not isinstance(entry, Dispatcher):
-        return entry
-    compile_entry = _arithmetic_that_wraps(entry._compiler.compile)
-    can_delay = all(hasattr(JITCodeLibrary, name) for name in _USED_OF_LIBRARY)
+    def __init__(self, function):
+        self.py_func = function
+        self._dispatcher = None
 
-    def compile_once(arguments, return_type):
-        if _announce is not None:
-            _announce()
-        if not can_delay:
-            return compile_entry(arguments, return_type)
-        finalize, set_env = JITCodeLibrary.finalize, JITCPUCodegen.set_env
+    def __call__(self, *arguments):
+        """Call it once."""
+        return self.ready(*arguments)()
 
-        def finalize_unless_callee(library):
-            if library.name == entry.py_func.__qualname__:
-                finalize(library)
-                return
-            for callee in dict.fromkeys(library._linking_libraries):
-                library._final_module.link_in(callee._get_module_for_linking(), preserve=True)
-            library._finalized = True
+    def ready(self, *arguments):
+        """Return the compiled function with its arguments bound.
 
-        def set_env_if_there(codegen, name, env):
-            if codegen._engine.is_symbol_defined(name):  # only exceptions and Python objects need one
-                set_env(codegen, name, env)
+        One named tuple of arrays needs nothing of numba once it is compiled; all else is numba's to unpack.
+        """
+        if len(arguments) == 1 and hasattr(arguments[0], "_fields"):
+            from pleemu.machine_code import bind
 
-        JITCodeLibrary.finalize, JITCPUCodegen.set_env = finalize_unless_callee, set_env_if_there
-        try:
-            return compile_entry(arguments, return_type)
-        finally:
-            JITCodeLibrary.finalize, JITCPUCodegen.set_env = finalize, set_env
+            bound = bind(self.py_func, arguments[0], cache_folder(), _announced)
+            if bound is not None:
+                return bound
+        return partial(self.dispatcher, *arguments)
 
-    entry._compiler.compile = compile_once
-    return entry
+    @property
+    def dispatcher(self):
+        """Numba's form of it."""
+        if self._dispatcher is None:
+            from pleemu.compiling import kept
+
+            self._dispatcher = kept(self.py_func, cache_folder(), _announced)
+        return self._dispatcher
+
+    @property
+    def stats(self):
+        """How often numba has taken code from its cache."""
+        return self.dispatcher.stats
 
 
-def _load_code_alone(entry):
-    """Have machine code loaded from disk without first importing all that numba can compile.
-
-    That takes half as long as importing numba itself, and code that is compiled needs none of
-    it. Compiling does it on its own.
-    """
-    load = entry._cache.load_overload
-
-    def load_alone(signature, target_context):
-        target_context.refresh = lambda: None
-        try:
-            return load(signature, target_context)
-        finally:
-            del target_context.refresh
-
-    entry._cache.load_overload = load_alone
-    return entry
-
-
-_USED_OF_LIBRARY = ("finalize", "_get_module_for_linking", "_ensure_finalized", "add_linking_library")
-
-
-def is_plain_python() -> bool:
-    """Whether the numba rooms are plain Python: NUMBA_DISABLE_JIT=1."""
-    return bool(config.DISABLE_JIT)
-
-
-def make_ready(function: Any, *arguments: Any) -> None:
-    """Compile an entry point for such arguments, or load what was compiled before."""
-    if isinstance(function, Dispatcher):
-        function.compile(tuple(numba.typeof(argument) for argument in arguments))
+def ready(function: Any, *arguments: Any) -> Callable[[], Any]:
+    """Compile an entry point for such arguments, or load what was compiled before; return the call."""
+    return function.ready(*arguments) if isinstance(function, EntryPoint) else partial(function, *arguments)
 
 
 def announce_compilation(announce: Callable[[], None]) -> None:
@@ -194,12 +132,17 @@ def announce_compilation(announce: Callable[[], None]) -> None:
     _announce = cache(announce)  # once, whatever number of entry points is compiled
 
 
-_announce = None
+_announce: Callable[[], None] | None = None
+
+
+def _announced() -> None:
+    if _announce is not None:
+        _announce()
 
 
 def sources_digest() -> str:
     """Return the digest of everything that decides the machine code of the numba rooms."""
-    digest = hashlib.sha256(f"{numba.__version__} {platform.python_version()} {platform.machine()}".encode())
+    digest = hashlib.sha256(f"{_numba_version()} {platform.python_version()} {platform.machine()}".encode())
     package = Path(__file__).parent
     for room in ROOMS:
         path = package / room
@@ -207,6 +150,17 @@ def sources_digest() -> str:
             digest.update(str(source.relative_to(package)).encode())
             digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _numba_version() -> str:
+    """Return numba's version, without importing numba."""
+    found = find_spec("numba")
+    version = Path(found.origin).with_name("_version.py") if found and found.origin else None
+    if version is not None and version.exists():
+        return version.read_text()
+    from importlib.metadata import version as version_of
+
+    return version_of("numba")
 
 
 def cache_folder() -> Path | None:

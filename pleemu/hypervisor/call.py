@@ -4,30 +4,31 @@ The function is C's: `int64_t f(void *vcpus, int64_t a, int64_t b, int64_t c)`. 
 is the key of a Python function in FUNCTIONS.
 """
 
-from llvmlite import ir
-from numba import config, types
-from numba.core.extending import intrinsic
+from pleemu.deferred import in_machine_code
 
 FUNCTIONS = {}
 
 
-@intrinsic
-def _call(typing_context, address, vcpus, a, b, c):
-    """Call the function at ``address``."""
-    signature = types.int64(types.int64, types.int64, types.int64, types.int64, types.int64)
+def _intrinsic():
+    from llvmlite import ir
+    from numba import types
+    from numba.core.extending import intrinsic
 
-    def codegen(context, builder, signature, arguments):
-        word = ir.IntType(64)
-        pointer = ir.FunctionType(word, [word] * 4).as_pointer()
-        return builder.call(builder.inttoptr(arguments[0], pointer), arguments[1:])
+    @intrinsic
+    def call(typing_context, address, vcpus, a, b, c):
+        signature = types.int64(types.int64, types.int64, types.int64, types.int64, types.int64)
 
-    return signature, codegen
+        def codegen(context, builder, signature, arguments):
+            word = ir.IntType(64)
+            pointer = ir.FunctionType(word, [word] * 4).as_pointer()
+            return builder.call(builder.inttoptr(arguments[0], pointer), arguments[1:])
+
+        return signature, codegen
+
+    return call
 
 
+@in_machine_code(_intrinsic)
 def call(address, vcpus, a, b, c):
     """Call the function that ``address`` stands for."""
     return FUNCTIONS[address](vcpus, a, b, c)
-
-
-if not config.DISABLE_JIT:
-    call = _call

@@ -8,26 +8,20 @@ from __future__ import annotations
 
 import ast
 import ctypes
-import inspect
 import itertools
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numba
 import numpy as np
 from attrs import define, field
-from numba import cfunc, njit
-from numba.core.dispatcher import Dispatcher
 
+from pleemu.deferred import is_plain_python
 from pleemu.errors import nearest
 from pleemu.hypervisor.call import FUNCTIONS
 from pleemu.hypervisor.own import FAILED
-from pleemu.hypervisor.records import VCPU
-from pleemu.jit import is_plain_python
 from pleemu.machine.state import Machine
-from pleemu.own_policy import DECIDING, HOOKS, OwnPolicy, PolicyError, run_source, told
+from pleemu.own_policy import DECIDING, HOOKS, OwnPolicy, PolicyError, told
 
 # What a policy may read of a vCPU, and what it may write.
 WRITABLE = ("mine", "dy_eligible", "in_spin_loop")
@@ -36,13 +30,8 @@ READABLE = (
     "in_kernel", "dy_runnable", "pending_irq", "ipi_from_me", "ple_window", *WRITABLE,
 )  # fmt: skip
 
-# numba, without the types that it lacks.
-carray: Any = vars(numba)["carray"]
-types: Any = numba.types
-
 _RECORDS = {"me", "candidate", "vcpu", "sender", "receiver"}  # parameters that are vCPUs; others are numbers
 _PLAIN = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 4)
-_IN_VAIN = ("Failed in nopython", "During:", "File ", "<source", "raised from", "Unknown attribute rejected")
 
 
 @define
@@ -96,6 +85,18 @@ def bound(machine: Machine, own: OwnPolicy | None) -> Iterator[Bound | None]:
             FUNCTIONS.pop(address, None)
 
 
+def _compiled(own: OwnPolicy, made: Bound) -> dict[str, int]:
+    """Compile all functions; those of one policy are compiled once a process."""
+    if own.digest not in _machine_code:
+        from pleemu.machine.own_compiled import compile_functions
+
+        _machine_code[own.digest] = compile_functions(own)
+    made.kept.append(_machine_code[own.digest])
+    return {name: one.address for name, one in _machine_code[own.digest].items()}
+
+
+_machine_code: dict[str, dict[str, Any]] = {}
+
 # Plain Python
 
 
@@ -130,7 +131,7 @@ def _caught(made: Bound, name: str, function: Callable[..., Any]) -> Callable[[i
             if name not in DECIDING:
                 return 0
             if not isinstance(answer, int | np.integer | np.bool_) or not abs(int(answer)) < -FAILED:
-                raise _wrong_type(made.own, name, f"returned {answer!r}")
+                raise wrong_type(made.own, name, f"returned {answer!r}")
             return int(answer)
         except BaseException as error:
             made.error = error
@@ -142,143 +143,26 @@ def _caught(made: Bound, name: str, function: Callable[..., Any]) -> Callable[[i
 def _arguments(machine: Machine, name: str, a: int, b: int, c: int) -> list[Any]:
     """Return what a function is called with: records of vCPUs, then numbers."""
     parameters = HOOKS[name]
-    records = [machine.vcpu[v] for v in (a, b)[: _records_of(name)]]
+    records = [machine.vcpu[v] for v in (a, b)[: records_of(name)]]
     return [*records, *[c] * (len(parameters) - len(records))]
 
 
-def _records_of(name: str) -> int:
+def records_of(name: str) -> int:
     return sum(parameter in _RECORDS for parameter in HOOKS[name])
 
 
-def _wrong_type(own: OwnPolicy, name: str, what: str) -> PolicyError:
+def wrong_type(own: OwnPolicy, name: str, what: str) -> PolicyError:
     number = "0, or the number of a rule to refuse" if name == "refuses" else "the number of a vCPU"
-    return PolicyError(f"{_place(own, own.functions[name])}: {name} {what}; it must always return {number}")
+    return PolicyError(f"{place_of(own, own.functions[name])}: {name} {what}; it must always return {number}")
 
 
-# By numba
-
-
-def _compiled(own: OwnPolicy, made: Bound) -> dict[str, int]:
-    """Compile all functions; those of one policy are compiled once a process."""
-    if own.digest not in _machine_code:
-        _machine_code[own.digest] = _compile(own)
-    made.kept.append(_machine_code[own.digest])
-    return {name: one.address for name, one in _machine_code[own.digest].items()}
-
-
-_machine_code: dict[str, dict[str, Any]] = {}
-
-
-def _compile(own: OwnPolicy) -> dict[str, Any]:
-    record = numba.from_dtype(VCPU)
-    signature = types.int64(types.CPointer(record), types.int64, types.int64, types.int64)
-    made = {}
-    for name, function in _for_numba(own).items():
-        count = _records_of(name)
-        given = (record,) * count + (types.int64,) * (len(HOOKS[name]) - count)
-        try:
-            function.compile(given)
-            compiled: Any = function.overloads[given]
-            returned = compiled.signature.return_type
-            if name in DECIDING and not isinstance(returned, types.Integer | types.Boolean):
-                what = (
-                    "does not always return a number"
-                    if isinstance(returned, types.NoneType | types.Optional)
-                    else (f"returns {returned}")
-                )
-                raise _wrong_type(own, name, what)
-            made[name] = cfunc(signature)(_adapter(function, name in DECIDING, count, len(given) - count))
-        except PolicyError:
-            raise
-        except Exception as error:  # NumbaError for the most part, and whatever else its compiler ends with
-            raise PolicyError(_why_not(own, function, error)) from None
-    return made
-
-
-def _for_numba(own: OwnPolicy) -> dict[str, Dispatcher]:
-    """Return the functions as numba's; what they call from the same file is compiled, too."""
-    functions: Mapping[str, Any] = own.functions
-    if own.file == own.name:
-        namespace = run_source(own.name, own.source)
-        for name, value in namespace.items():
-            if inspect.isfunction(value) and value.__globals__ is namespace:
-                namespace[name] = _jitted(value)
-        functions = {name: namespace[name] for name in own.functions}
-    return {name: one if isinstance(one, Dispatcher) else _jitted(one) for name, one in functions.items()}
-
-
-def _jitted(function: Callable[..., Any]) -> Dispatcher:
-    return njit(boundscheck=True)(function)
-
-
-def _adapter(function: Any, decides: bool, records: int, numbers: int) -> Callable[..., Any]:
-    """Return the C function's body: vCPUs by their numbers, and FAILED for an exception."""
-    result = _number if decides else _nothing
-
-    def one(vcpus, a, b, c):  # type: ignore[no-untyped-def]
-        try:
-            answer = result(function(carray(vcpus, a + 1)[a]))
-        except Exception:
-            answer = FAILED
-        return answer
-
-    def one_and_number(vcpus, a, b, c):  # type: ignore[no-untyped-def]
-        try:
-            answer = result(function(carray(vcpus, a + 1)[a], c))
-        except Exception:
-            answer = FAILED
-        return answer
-
-    def two(vcpus, a, b, c):  # type: ignore[no-untyped-def]
-        try:
-            answer = result(function(carray(vcpus, a + 1)[a], carray(vcpus, b + 1)[b]))
-        except Exception:
-            answer = FAILED
-        return answer
-
-    def two_and_number(vcpus, a, b, c):  # type: ignore[no-untyped-def]
-        try:
-            answer = result(function(carray(vcpus, a + 1)[a], carray(vcpus, b + 1)[b], c))
-        except Exception:
-            answer = FAILED
-        return answer
-
-    return {(1, 0): one, (1, 1): one_and_number, (2, 0): two, (2, 1): two_and_number}[records, numbers]
-
-
-@njit
-def _number(answer):  # type: ignore[no-untyped-def]
-    return np.int64(answer)
-
-
-@njit
-def _nothing(answer):  # type: ignore[no-untyped-def]
-    return 0
-
-
-def _why_not(own: OwnPolicy, function: Any, error: Exception) -> str:
-    """Say in one line what numba cannot compile, and where."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    telling = [line for line in lines if line and not line.startswith(_IN_VAIN)]
-    what = telling[0][:200] if telling else type(error).__name__
-    at = getattr(error, "loc", None)
-    inner = re.findall(rf"at {re.escape(own.file)} \((\d+)\)", str(error)) if own.file else []
-    if inner:
-        place = f"{own.file}:{inner[0]}"  # of a function that it calls
-    elif at is not None and at.filename == own.file:
-        place = f"{own.file}:{at.line}"
-    else:
-        place = _place(own, function)
-    return f"{place}: numba does not compile this: {what}; COMPILED = False in the file keeps plain Python"
-
-
-def _place(own: OwnPolicy, function: Any) -> str:
+def place_of(own: OwnPolicy, function: Any) -> str:
     if not own.file:
         return own.name
-    return f"{own.file}:{_first_line(function)}"
+    return f"{own.file}:{first_line(function)}"
 
 
-def _first_line(function: Any) -> int:
+def first_line(function: Any) -> int:
     return int(getattr(function, "py_func", function).__code__.co_firstlineno)
 
 
@@ -293,11 +177,11 @@ def _check_fields(own: OwnPolicy) -> None:
         return
     nodes = {min([node.lineno, *(one.lineno for one in node.decorator_list)]): node for node in found}
     for name, function in own.functions.items():
-        body = nodes.get(_first_line(function))
+        body = nodes.get(first_line(function))
         if body is None:
             continue
         arguments = body.args
-        given = [one.arg for one in (*arguments.posonlyargs, *arguments.args)][: _records_of(name)]
+        given = [one.arg for one in (*arguments.posonlyargs, *arguments.args)][: records_of(name)]
         for node in ast.walk(body):
             if not (isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in given):
                 continue

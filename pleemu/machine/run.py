@@ -10,7 +10,7 @@ import numpy as np
 from pleemu.errors import GuestFault, ScenarioError
 from pleemu.guest import load
 from pleemu.guest.image import Image
-from pleemu.jit import announce_compilation, make_ready
+from pleemu.jit import announce_compilation, ready
 from pleemu.machine import summary
 from pleemu.machine.build import Layout, build
 from pleemu.machine.faults import describe
@@ -69,13 +69,13 @@ def simulate(
         machine, layout = build(scenario, policy, programs, recording=events is not None, telling=stories is not None)
     except MemoryError:
         raise ScenarioError("vm: the host has too little memory for these VMs; use fewer or smaller ones") from None
-    make_ready(run_machine, machine)
+    go_on = ready(run_machine, machine)
     preemptions = Preemptions()
     chaos = machine.tunables.model[0] == CHAOS
     try:
         with bound(machine, policy.own) as own:
             began = time.perf_counter()
-            ended = _drive(machine, layout, scenario, events, progress, preemptions, stories, own)
+            ended = _drive(go_on, machine, layout, scenario, events, progress, preemptions, stories, own)
     except GuestFault as fault:
         if not chaos:
             raise
@@ -121,6 +121,7 @@ class Preemptions:
 
 
 def _drive(
+    go_on: Callable[[], int],
     machine: Machine,
     layout: Layout,
     scenario: Scenario,
@@ -138,7 +139,7 @@ def _drive(
     with np.errstate(over="ignore"):  # plain Python wraps around silently, too
         run.progress = step
         while True:
-            why = run_machine(machine)
+            why = go_on()
             if events is not None and journal.recorded:
                 events(machine.event[: int(journal.recorded)].copy())
                 journal.recorded = 0

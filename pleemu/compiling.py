@@ -1,0 +1,142 @@
+"""What numba is told when it compiles the numba rooms: this is the only file that knows its inside.
+
+Imported when something must be compiled, never before.
+"""
+
+from contextlib import ExitStack
+from importlib import import_module
+from importlib.util import find_spec
+
+from numba import config, njit
+from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
+from numba.core.dispatcher import Dispatcher
+from numba.core.types import unliteral
+
+OPTIONS = {"error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
+
+
+def make_compiled(function):
+    """Return a dispatcher of a function that only compiled ones call."""
+    return _one_for_all_constants(njit(no_cpython_wrapper=True, **OPTIONS)(function))
+
+
+def make_inlined(function):
+    """Return a dispatcher of a function that is put into every caller."""
+    return _one_for_all_constants(njit(no_cpython_wrapper=True, forceinline=True, **OPTIONS)(function))
+
+
+def _one_for_all_constants(function):
+    """Keep numba from compiling ``function`` anew for each constant that it is called with.
+
+    A literal argument has a type of its own (`Literal[int](3)`), which would give
+    `record(m, now, KVM_EXIT, ...)` a copy for every kind of event. Measured: half the time
+    to compile the core.
+    """
+    resolve = function.get_call_template
+    function.get_call_template = lambda args, kws: resolve(tuple(map(unliteral, args)), kws)
+    return function
+
+
+def alone(function):
+    """Return a dispatcher of ``function`` that Python may call, for tests."""
+    made = njit(**OPTIONS)(function)
+    made._compiler.compile = _arithmetic_that_wraps(made._compiler.compile)
+    return made
+
+
+def once(function, announce):
+    """Return a dispatcher that Python does not call, whose code is generated once; see `machine_code`."""
+    return _generate_code_once(njit(no_cpython_wrapper=True, **OPTIONS)(function), announce)
+
+
+def kept(function, folder, announce):
+    """Return a dispatcher that Python may call; its machine code is kept in ``folder``, by numba."""
+    if folder is None:
+        return _generate_code_once(njit(**OPTIONS)(function), announce)
+    before = config.CACHE_DIR
+    config.CACHE_DIR = str(folder)  # read once, when the decorator runs
+    try:
+        return _load_code_alone(_generate_code_once(njit(cache=True, **OPTIONS)(function), announce))
+    finally:
+        config.CACHE_DIR = before
+
+
+def _arithmetic_that_wraps(compile_function):
+    """Have 64-bit sums and products wrap around at 2^64, as a processor's and NumPy's do.
+
+    numba marks them `nsw`, which tells LLVM that no overflow ever happens: it may then take
+    ``a * b // a == b`` as true, or leave out the check of an address that has wrapped around.
+    """
+
+    def compile_wrapping(arguments, return_type):
+        with ExitStack() as restored:
+            for module in (import_module(name) for name in _ARITHMETIC if find_spec(name)):
+                restored.callback(setattr, module, "_int_arith_flags", module._int_arith_flags)
+                module._int_arith_flags = lambda _: []
+            return compile_function(arguments, return_type)
+
+    return compile_wrapping
+
+
+_ARITHMETIC = ("numba.cpython.numbers", "numba.np.math.numbers")  # by version one of them, or both
+
+
+def _generate_code_once(entry: Dispatcher, announce):
+    """Have LLVM optimise and generate code for the whole of ``entry`` once, when all of it is there.
+
+    By default numba does so for every function, and again for every function that calls it,
+    up to the entry. Here the callees are only linked into their callers as they are. Measured:
+    LLVM's part of compiling the core falls to a quarter. It needs four methods of numba that
+    are not public: where one is missing, numba's own way is taken.
+    """
+    compile_entry = _arithmetic_that_wraps(entry._compiler.compile)
+    can_delay = all(hasattr(JITCodeLibrary, name) for name in _USED_OF_LIBRARY)
+
+    def compile_once(arguments, return_type):
+        announce()
+        if not can_delay:
+            return compile_entry(arguments, return_type)
+        finalize, set_env = JITCodeLibrary.finalize, JITCPUCodegen.set_env
+
+        def finalize_unless_callee(library):
+            if library.name == entry.py_func.__qualname__:
+                finalize(library)
+                return
+            for callee in dict.fromkeys(library._linking_libraries):
+                library._final_module.link_in(callee._get_module_for_linking(), preserve=True)
+            library._finalized = True
+
+        def set_env_if_there(codegen, name, env):
+            if codegen._engine.is_symbol_defined(name):  # only exceptions and Python objects need one
+                set_env(codegen, name, env)
+
+        JITCodeLibrary.finalize, JITCPUCodegen.set_env = finalize_unless_callee, set_env_if_there
+        try:
+            return compile_entry(arguments, return_type)
+        finally:
+            JITCodeLibrary.finalize, JITCPUCodegen.set_env = finalize, set_env
+
+    entry._compiler.compile = compile_once
+    return entry
+
+
+def _load_code_alone(entry):
+    """Have machine code loaded from disk without first importing all that numba can compile.
+
+    That takes half as long as importing numba itself, and code that is compiled needs none of
+    it. Compiling does it on its own.
+    """
+    load = entry._cache.load_overload
+
+    def load_alone(signature, target_context):
+        target_context.refresh = lambda: None
+        try:
+            return load(signature, target_context)
+        finally:
+            del target_context.refresh
+
+    entry._cache.load_overload = load_alone
+    return entry
+
+
+_USED_OF_LIBRARY = ("finalize", "_get_module_for_linking", "_ensure_finalized", "add_linking_library")
