@@ -115,3 +115,5 @@ function rwlock_is_free                 # rdi: lock; eax: 1 if nobody has it or 
     jmp is_free                         # of the spinlock
 1:  ret
 end_function rwlock_is_free
+
+.include "is_free.inc"                   # for a spinlock that brings none

@@ -56,3 +56,5 @@ function seqlock_is_free                # rdi: lock; eax: 1 if nobody writes or 
     jmp is_free                         # of the spinlock
 1:  ret
 end_function seqlock_is_free
+
+.include "is_free.inc"                   # for a spinlock that brings none
