@@ -107,7 +107,12 @@ def run(
         str | None, Parameter(help="Yield policy; parts are joined with +; ./mine.py is one of your own.")
     ] = None,
     trace: Annotated[
-        Path | None, Parameter(help="Write all events to this file, as `perf script` prints them.")
+        Path | None,
+        Parameter(help="Write all events to this file: .txt perf script, .ftrace, .dat trace-cmd."),
+    ] = None,
+    format: Annotated[
+        str | None,
+        Parameter(help="Format of the trace: perf, ftrace, trace-cmd; by default by its suffix."),
     ] = None,
     changes: Changes = _NO_CHANGES,
 ) -> None:
@@ -122,7 +127,7 @@ def run(
     _prepare()
     with progress_bar() as show:
         on_progress = None if show is None else lambda done, total: show(chosen.name, done, total)
-        result = run_once(chosen, trace=trace, progress=on_progress)
+        result = run_once(chosen, trace=trace, trace_format=format, progress=on_progress)
     if changes.json:
         _print_text(run_json(result))
     else:
@@ -208,6 +213,27 @@ def explain(
         _print_text(explain_json(result, stories))
     else:
         _print(explain_report(result, stories))
+
+
+@app.command
+def analyze(
+    traces: Annotated[
+        tuple[Path, ...], Parameter(help="Text of perf script or trace-cmd report, or .dat.", negative=())
+    ],
+    /,
+    *,
+    json: Annotated[bool, Parameter(negative=(), show_default=False, help="Print JSON only.")] = False,
+) -> None:
+    """Count what traces say of pause-loop exiting, of a real host or of pleemu.
+
+    Exits by reason and address, continuous runs, times from entry to exit and from exit to entry, how the
+    window grew, who was switched to. Lines that cannot be read are counted and the first of them shown.
+    """
+    from pleemu.report.analyze_report import analyze_json, analyze_report
+    from pleemu.trace.analysis import analyze_files
+
+    found = analyze_files(traces)
+    _print_text(analyze_json(found)) if json else _print(analyze_report(found))
 
 
 @app.command(help_epilogue=disasm_help())

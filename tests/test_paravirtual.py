@@ -48,7 +48,7 @@ from pleemu.observe.events import (
 from pleemu.policy import policy
 from pleemu.scenario import Hardware, Host, Kvm, Scenario, Vm
 from pleemu.testing import Case
-from pleemu.trace.perf_script import perf_script
+from pleemu.trace.files import trace_file
 
 MANY, FEW = 60, 25
 SLOW = {"host.hz": "1000", "host.online_cpus": "1", "hardware.tsc_khz": "100000"}
@@ -577,7 +577,7 @@ def test_trace_has_the_lines_of_v5_6(tmp_path):
     body += "\n vmcall\n ret\n .bss\n .balign 64\nplace: .skip 64\n"
     (tmp_path / "guest.S").write_text(HEAD + body)
     made = Scenario(name="pv", duration_ms=1, vm=(Vm(name="vm0", program="guest.S", vcpus=1),), folder=tmp_path)
-    with perf_script(made, tmp_path / "trace.txt") as sink:
+    with trace_file(made, tmp_path / "trace.txt") as sink:
         simulate(made, events=sink)
     lines = [line.partition(": ")[2] for line in (tmp_path / "trace.txt").read_text().splitlines()]
     assert "kvm:kvm_hypercall: nr 0xb a0 0xffffffffffffffff a1 0x2 a2 0x3 a3 0x4" in lines

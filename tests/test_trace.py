@@ -15,7 +15,7 @@ from pleemu.errors import ScenarioError
 from pleemu.hardware.isa import PROBES
 from pleemu.observe import events
 from pleemu.scenario import Hardware, Thread, Vm
-from pleemu.trace.perf_script import perf_script
+from pleemu.trace.files import trace_file
 
 LINE = re.compile(
     r"(?P<comm>.+?) (?P<pid>\d+) \[(?P<cpu>\d{3,})\] (?P<seconds>\d+)\.(?P<us>\d{6}): "
@@ -71,7 +71,7 @@ any_event = st.one_of(
 def traced(folder: Path, chunks: list[list[tuple[int, ...]]], **more: object) -> list[str]:
     path = folder / "trace.txt"
     thread = (Thread(name="kworker", count=2, nice=-20),)
-    with perf_script(scenario_of(vms=2, vcpus=4, **{"thread": thread, **more}), path) as sink:
+    with trace_file(scenario_of(vms=2, vcpus=4, **{"thread": thread, **more}), path) as sink:
         for chunk in chunks:
             sink(np.array(chunk, events.EVENT))
     return path.read_text().splitlines()
@@ -170,11 +170,11 @@ def test_time_follows_the_core_clock(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["absent/trace.txt", ".", "\0"])
 def test_trace_that_cannot_be_written_is_a_scenario_error(tmp_path: Path, name: str) -> None:
     """A path that cannot be opened is one clear message."""
-    with pytest.raises(ScenarioError, match="the trace cannot be written"), perf_script(scenario_of(), tmp_path / name):
+    with pytest.raises(ScenarioError, match="the trace cannot be written"), trace_file(scenario_of(), tmp_path / name):
         pass
 
 
 def test_error_of_the_run_is_not_blamed_on_the_trace(tmp_path: Path) -> None:
     """What goes wrong while the file is open passes through unchanged."""
-    with pytest.raises(OSError, match="other"), perf_script(scenario_of(), tmp_path / "trace.txt"):
+    with pytest.raises(OSError, match="other"), trace_file(scenario_of(), tmp_path / "trace.txt"):
         raise OSError("other")

@@ -10,15 +10,23 @@ from pleemu.machine.result import Run
 from pleemu.policy import Policy, check_policy
 from pleemu.policy import policy as policy_named
 from pleemu.scenario import Scenario
-from pleemu.trace.perf_script import perf_script
+from pleemu.trace.files import trace_file
 
 Progress = Callable[[int, int], None]  # done_ns, total_ns
 
 
 def run_once(
-    scenario: Scenario, *, policy: Policy | None = None, trace: Path | None = None, progress: Progress | None = None
+    scenario: Scenario,
+    *,
+    policy: Policy | None = None,
+    trace: Path | None = None,
+    trace_format: str | None = None,
+    progress: Progress | None = None,
 ) -> Run:
-    """Run a scenario under its own policy or another, and write its events to ``trace``."""
+    """Run a scenario under its own policy or another, and write its events to ``trace``.
+
+    ``trace_format`` is one of `pleemu.trace.files.FORMATS`; by default the file's suffix says which.
+    """
     from pleemu.machine.run import load_programs, simulate  # here, because it brings the compiler
 
     check_policy(policy_named(scenario.policy) if policy is None else policy, scenario.host.scheduler)
@@ -29,5 +37,5 @@ def run_once(
     for source in (*sources, scenario.folder / "scenario.toml"):
         if trace.exists() and source.exists() and trace.samefile(source):
             raise ScenarioError(f"{trace}: the trace would overwrite what is to be run; name another file")
-    with perf_script(scenario, trace) as sink:
+    with trace_file(scenario, trace, name=trace_format, policy=policy) as sink:
         return simulate(scenario, policy=policy, events=sink, progress=progress, programs=programs)

@@ -1,0 +1,75 @@
+"""Debian's trace-cmd and KernelShark as judges of a written trace.dat."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from made_runs import scenario_of
+from test_trace import any_event
+
+import pleemu
+from pleemu.observe import events
+from pleemu.scenario import Hardware, Thread
+from pleemu.trace.files import trace_file
+from pleemu.trace.read import Seen, Unread, read_lines
+
+KWORKERS = (Thread(name="kworker", count=2, nice=-20),)
+pytestmark = pytest.mark.skipif(shutil.which("trace-cmd") is None, reason="trace-cmd is not installed")
+
+
+def report(path: Path, *options: str) -> str:
+    command = ["trace-cmd", "report", *options, str(path)]
+    return subprocess.run(command, check=True, capture_output=True, text=True, errors="replace").stdout
+
+
+def read(text: str) -> list[Seen]:
+    unread = Unread()
+    seen = list(read_lines(text.splitlines(), "report", unread))
+    assert unread.count == 0, unread.first
+    return seen
+
+
+def both(folder: Path, happened: list[tuple[int, ...]], policy: str) -> tuple[str, Path]:
+    """Write events as ftrace text and as trace.dat."""
+    scenario = scenario_of(vms=2, vcpus=4, policy=policy, thread=KWORKERS, hardware=Hardware(pcpus=4))
+    for path in (folder / "trace.ftrace", folder / "trace.dat"):
+        with trace_file(scenario, path) as sink:
+            sink(np.array(happened, events.EVENT))
+    return (folder / "trace.ftrace").read_text(), folder / "trace.dat"
+
+
+@pytest.mark.parametrize("policy", ["vanilla", "kvm-6.19"])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
+@given(happened=st.lists(any_event, min_size=1, max_size=200))
+def test_trace_cmd_prints_our_text(
+    tmp_path_factory: pytest.TempPathFactory, policy: str, happened: list[tuple[int, ...]]
+) -> None:
+    """`trace-cmd report -N` of any events is, to the letter, the text that we write of them."""
+    happened = [
+        (number * 10**9 + cycle % 10**9, kind, number % 4, *rest)
+        for number, (cycle, kind, _, *rest) in enumerate(happened)
+    ]
+    text, path = both(tmp_path_factory.mktemp("dat"), happened, policy)
+    if text.count("\n") > 1:
+        assert report(path, "-N") == text
+
+
+def test_plugins_of_trace_cmd_change_the_form_only(tmp_path: Path) -> None:
+    """With trace-cmd's plugins for kvm and sched the events of a run are the same, field by field."""
+    for name in ("trace.ftrace", "trace.dat"):
+        pleemu.run("worst_case", trace=tmp_path / name, duration="30ms")
+    texts = [(tmp_path / "trace.ftrace").read_text(), report(tmp_path / "trace.dat")]
+    ours, theirs = (read(text) for text in texts)
+    assert len(ours) == len(theirs) > 100
+    for one, other in zip(ours, theirs, strict=True):
+        assert (one.time_ns, one.cpu, one.pid, one.event) == (other.time_ns, other.cpu, other.pid, other.event)
+        one.values.update({name: "R" for name, state in one.values.items() if state == "R+"})  # its plugin drops the +
+        common = one.values.keys() & other.values.keys()
+        assert common or not one.values
+        assert {name: one.values[name] for name in common} == {name: other.values[name] for name in common}
