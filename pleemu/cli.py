@@ -108,11 +108,11 @@ def run(
     ] = None,
     trace: Annotated[
         Path | None,
-        Parameter(help="Write all events to this file: .txt perf script, .ftrace, .dat trace-cmd."),
+        Parameter(help="Write all events to this file: .txt, .ftrace, .dat (trace-cmd), .pftrace, .parquet."),
     ] = None,
     format: Annotated[
         str | None,
-        Parameter(help="Format of the trace: perf, ftrace, trace-cmd; by default by its suffix."),
+        Parameter(help="Format of the trace: perf, ftrace, trace-cmd, perfetto, parquet; by default by its suffix."),
     ] = None,
     changes: Changes = _NO_CHANGES,
 ) -> None:
@@ -218,7 +218,7 @@ def explain(
 @app.command
 def analyze(
     traces: Annotated[
-        tuple[Path, ...], Parameter(help="Text of perf script or trace-cmd report, or .dat.", negative=())
+        tuple[Path, ...], Parameter(help="Text of perf script or trace-cmd report, .dat, .parquet.", negative=())
     ],
     /,
     *,

@@ -7,6 +7,7 @@ guest or an interrupt, leaves what had happened; a process that is killed leaves
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -66,6 +67,28 @@ def _trace_dat(file: BinaryIO, stream: Stream, scenario: Scenario) -> _Writer:
     return TraceDat(file, stream.threads, all_tracepoints(stream.form), scenario.hardware.pcpus)
 
 
+def _perfetto(scenario: Scenario, _: Policy | None, file: BinaryIO) -> _Open:
+    _need("perfetto", "perfetto")
+    from pleemu.trace.perfetto import Perfetto
+
+    writer = Perfetto(file, scenario)
+    return _Open(writer.take, writer.close)
+
+
+def _parquet(scenario: Scenario, policy: Policy | None, file: BinaryIO) -> _Open:
+    _need("pyarrow", "frames")
+    from pleemu.trace.parquet import Parquet
+
+    stream = Stream(scenario, policy, yields=True)
+    writer = Parquet(file, stream.threads, stream.form)
+    return _Open(lambda chunk: writer.write(stream.happenings(chunk)), writer.close)
+
+
+def _need(package: str, extra: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise ScenarioError(f"this format needs {package}, which is not installed: pip install 'pleemu[{extra}]'")
+
+
 FORMATS = {
     one.name: one
     for one in (
@@ -86,6 +109,8 @@ FORMATS = {
             ),
         ),
         Format("trace-cmd", (".dat",), "binary, for trace-cmd and KernelShark", _by_tracepoints(_trace_dat), True),
+        Format("perfetto", (".pftrace", ".perfetto-trace"), "for ui.perfetto.dev", _perfetto),
+        Format("parquet", (".parquet",), "for data frames", _parquet),
     )
 }
 

@@ -110,7 +110,7 @@ def read_payload(event: str, payload: str) -> dict[str, Any] | None:
 
 
 def open_trace(path: Path, unread: Unread) -> Iterator[Seen]:
-    """Yield the events of a file: text, or a trace.dat."""
+    """Yield the events of a file: text, or a trace.dat or Parquet file of pleemu's."""
     try:
         with path.open("rb") as file:
             head = file.read(16)
@@ -118,9 +118,13 @@ def open_trace(path: Path, unread: Unread) -> Iterator[Seen]:
             from pleemu.trace.read_dat import read_dat
 
             yield from read_dat(path)
+        elif head.startswith(b"PAR1"):
+            from pleemu.trace.parquet import read_parquet
+
+            yield from read_parquet(path)
         elif b"\0" in head or _is_perfetto(path, head):
             raise PleemuError(
-                f"{path}: this is no text and no trace.dat; give what `perf script` or `trace-cmd report` prints"
+                f"{path}: this is no text, trace.dat or Parquet; give what `perf script` or `trace-cmd report` prints"
             )
         else:
             with path.open(encoding="utf-8", errors="replace") as lines:

@@ -21,7 +21,7 @@ from pleemu.policy import policy as policy_named
 from pleemu.scenario import Scenario
 from pleemu.trace import tracepoints
 from pleemu.trace.threads import Threads
-from pleemu.trace.tracepoints import Tracepoint
+from pleemu.trace.tracepoints import Field, Tracepoint
 
 _U32 = 2**32 - 1
 _U64 = 2**64 - 1
@@ -35,6 +35,15 @@ _LENGTHS = {
     events.MSR_WRITE: 2,
     events.VMCALL: 3,
 }
+
+# Not of any kernel on x86: only where a format is pleemu's own.
+YIELD_TO = Tracepoint(
+    "pleemu",
+    "yield_to",
+    (Field("int", "target_pid"), Field("int", "result"), Field("int", "hypercall")),
+    "target_pid=%d result=%d hypercall=%d",
+    ("target_pid", "result", "hypercall"),
+)
 
 Values = dict[str, Any]
 _Event = tuple[int, int, int]  # a, b, c
@@ -54,7 +63,7 @@ class Happening:
 class Stream:
     """Turns chunks of events into happenings."""
 
-    def __init__(self, scenario: Scenario, policy: Policy | None = None) -> None:
+    def __init__(self, scenario: Scenario, policy: Policy | None = None, *, yields: bool = False) -> None:
         policy = policy_named(scenario.policy) if policy is None else policy
         amd = scenario.hardware.is_amd
         self.threads = Threads(scenario)
@@ -78,6 +87,8 @@ class Stream:
             events.SCHED_MIGRATE: self._sched_migrate,
             events.PROBE: self._probe,
         }
+        if yields:
+            self._translations[events.YIELD_TO] = self._yield_to
 
     def happenings(self, chunk: NDArray[Any]) -> Iterator[Happening]:
         """Yield what a chunk of `pleemu.observe.events.EVENT` is to a host's tracer."""
@@ -165,6 +176,10 @@ class Stream:
     def _probe(self, _: int, __: int, event: _Event) -> tuple[Tracepoint, Values]:
         probe, operand, rip = event
         return tracepoints.GUEST_PROBES[probe], {"__probe_ip": rip & _U64, "arg1": operand & _U64}
+
+    def _yield_to(self, _: int, __: int, event: _Event) -> tuple[Tracepoint, Values]:
+        target, result, hypercall = event
+        return YIELD_TO, {"target_pid": self.threads.pids[target], "result": result, "hypercall": hypercall}
 
     def _task(self, prefix: str, thread: int, pcpu: int) -> Values:
         threads = self.threads

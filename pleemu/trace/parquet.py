@@ -1,0 +1,120 @@
+"""Parquet, for data frames: a row for each event, a column for each field of any tracepoint, null where it has none.
+
+Beside the tracepoints it has `yield_to`, the directed yields that no host traces. Rows are written in groups, so a
+run of any length needs the memory of one group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pleemu.errors import PleemuError
+from pleemu.trace.read import Seen
+from pleemu.trace.stream import YIELD_TO, Happening
+from pleemu.trace.threads import IDLE, Threads
+from pleemu.trace.tracepoints import KernelForm, Symbol, Tracepoint, all_tracepoints
+
+_GROUP = 50_000  # rows
+_OF_EVENT = ("time_ns", "cpu", "comm", "pid", "system", "event")
+_AS_WORDS = ("exit_reason", "prev_state")
+
+
+class Parquet:
+    """Writes rows, a group at a time."""
+
+    def __init__(self, file: BinaryIO, threads: Threads, form: KernelForm) -> None:
+        import pyarrow
+        import pyarrow.parquet
+
+        self._pyarrow = pyarrow
+        self._threads = threads
+        points = (*all_tracepoints(form), YIELD_TO)
+        words = [one for point in points for one in point.shown if isinstance(one, Symbol) and one.field in _AS_WORDS]
+        self._words = {one.field: one for one in words}
+        word = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
+        types = {
+            "time_ns": pyarrow.int64(),
+            "cpu": pyarrow.int32(),
+            "comm": word,
+            "pid": pyarrow.int32(),
+            "system": word,
+            "event": word,
+        }
+        of_fields = chain.from_iterable(_columns(point) for point in points)
+        for name, signed, text in of_fields:
+            number = pyarrow.int64() if signed else pyarrow.uint64()
+            types[name] = word if text or name in self._words else number
+        self._schema = pyarrow.schema(types.items())
+        self._rows: list[dict[str, Any]] = []
+        self._writer = pyarrow.parquet.ParquetWriter(file, self._schema, compression="zstd")
+
+    def write(self, happenings: Iterable[Happening]) -> None:
+        """Take some happenings."""
+        for one in happenings:
+            row = self._row(one)
+            self._rows.append(row)
+            if len(self._rows) >= _GROUP:
+                self._flush()
+
+    def close(self) -> None:
+        """Write the last group and the footer, without which nobody can read the file."""
+        if self._rows:
+            self._flush()
+        self._writer.close()
+
+    def _row(self, one: Happening) -> dict[str, Any]:
+        row = {
+            "time_ns": one.time_ns,
+            "cpu": one.pcpu,
+            "comm": "<idle>" if one.thread == IDLE else self._threads.comm(one.thread, one.pcpu),
+            "pid": self._threads.pids[one.thread],
+            "system": one.point.system,
+            "event": one.point.name,
+        }
+        for field in one.point.fields:
+            value = one.values[field.name]
+            name = _column(one.point, field.name)
+            row[name] = self._words[name].text(value) if name in self._words else value
+        return row
+
+    def _flush(self) -> None:
+        rows, self._rows = self._rows, []
+        columns = [self._pyarrow.array([row.get(column.name) for row in rows], column.type) for column in self._schema]
+        self._writer.write_table(self._pyarrow.Table.from_arrays(columns, schema=self._schema))
+
+
+def _columns(point: Tracepoint) -> Iterator[tuple[str, bool, bool]]:
+    """Yield each field's column: its name, whether it is signed, whether it is a text."""
+    for field in point.fields:
+        yield _column(point, field.name), field.signed, field.type == "char"
+
+
+def _column(point: Tracepoint, field: str) -> str:
+    """Return a field's column; whom sched_wakeup and sched_migrate_task speak of is not the thread of the row."""
+    return f"task_{field}" if field in _OF_EVENT else field
+
+
+def read_parquet(path: Path) -> Iterator[Seen]:
+    """Yield the events of a file that `Parquet` has written. Raises `PleemuError` for another."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise PleemuError(
+            f"{path}: Parquet needs pyarrow, which is not installed: pip install 'pleemu[frames]'"
+        ) from None
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            absent = [name for name in _OF_EVENT if name not in file.schema_arrow.names]
+            if absent:
+                raise PleemuError(f"{path}: this is no trace of pleemu's: it has no column {absent[0]}")
+            for batch in file.iter_batches():
+                for row in batch.to_pylist():
+                    time_ns, cpu, comm, pid, system, event = [row.pop(name) for name in _OF_EVENT]
+                    values = {name.removeprefix("task_"): value for name, value in row.items() if value is not None}
+                    yield Seen(time_ns, cpu, comm, pid, system, event, values)
+    except pyarrow.ArrowException as error:
+        raise PleemuError(f"{path}: this Parquet file cannot be read: {str(error).splitlines()[0]}") from None
