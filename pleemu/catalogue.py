@@ -16,6 +16,7 @@ from pleemu.shipped import programs_folder as programs_folder
 PROGRAM_SUFFIXES = (".S", ".s", ".c", ".o", ".a", ".elf")
 _ELF = b"\x7fELF"
 _SHARED_FOLDER = "include"  # what guests include; not an experiment
+_HEAD = 4096  # characters of a source in which its first comment is
 
 
 def experiments() -> dict[str, Path]:
@@ -27,6 +28,55 @@ def programs() -> tuple[Path, ...]:
     """Return every guest source that comes with pleemu."""
     found = (path for path in programs_folder().glob("*/*") if path.suffix in PROGRAM_SUFFIXES)
     return tuple(sorted(path for path in found if path.parent.name != _SHARED_FOLDER))
+
+
+def sources(folder: Path) -> tuple[Path, ...]:
+    """Return the sources in a folder, and of the shared one what guests include."""
+    suffixes = (*PROGRAM_SUFFIXES, ".inc", ".h")
+    return tuple(sorted(path for path in folder.iterdir() if path.suffix in suffixes))
+
+
+def folders() -> tuple[Path, ...]:
+    """Return the folders of the shipped guests, each with a README.md, and of what guests include."""
+    return tuple(sorted(path for path in programs_folder().iterdir() if path.is_dir() and path.name[0] not in "._"))
+
+
+def summary_of(folder: Path) -> str:
+    """Return what a folder of guests does: its README's first line behind the name, or else its first sentence."""
+    title, _, text = read_readme(folder).partition("\n")
+    return title.partition(": ")[2] or first_sentence(text.strip().partition("\n\n")[0])
+
+
+def read_readme(folder: Path) -> str:
+    """Return the text of a folder's README, or nothing where it has none."""
+    try:
+        return (folder / "README.md").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def first_comment(path: Path) -> str:
+    """Return the first sentence of the comment that a source begins with, or nothing."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            lines = file.read(_HEAD).splitlines()
+    except OSError:
+        return ""
+    words: list[str] = []
+    for line in lines:
+        text = line.strip()
+        comment = text.lstrip("/*# ").removesuffix("*/").strip()
+        if not text.startswith(("/", "*", "#")) or text.startswith("#include") or (words and not comment):
+            break
+        words += comment.split()
+    return first_sentence(" ".join(words))
+
+
+def first_sentence(text: str) -> str:
+    """Return a text as one line, up to the end of its first sentence."""
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    sentence, stop, _ = line.partition(". ")
+    return sentence if stop else line.removesuffix(".")
 
 
 def find(name: str, *more: str) -> Scenario:

@@ -374,16 +374,53 @@ def boost_latency(
 def list_(
     what: Annotated[
         Literal[
-            "programs", "scenarios", "policies", "generations", "schedulers", "processors", "figures", "instructions"
+            "programs",
+            "parameters",
+            "scenarios",
+            "policies",
+            "generations",
+            "schedulers",
+            "processors",
+            "figures",
+            "instructions",
         ],
         Parameter(help="What to list; figures: of the processors, with their sources."),
     ],
     /,
+    *names: Annotated[
+        str,
+        Parameter(
+            help="programs: a folder of them, to read what it says; parameters: a scenario or guest, as for run."
+        ),
+    ],
+    cc: Annotated[str | None, Parameter(help="parameters: C compiler, as for run.")] = None,
+    cflags: Annotated[str | None, Parameter(allow_leading_hyphen=True, help="Flags for it, as for run.")] = None,
 ) -> None:
-    """List what comes with pleemu, by name."""
+    """List what comes with pleemu, by name; and what of a guest can be set."""
+    if what == "parameters":
+        _list_parameters(names, cc, cflags)
+        return
+    if names and what != "programs":
+        raise PleemuError(f"list {what} {names[0]}: takes no more names; pleemu list {what}")
+    from pleemu.report.guest_lists import readme
     from pleemu.report.lists import LISTS
 
-    _print(LISTS[what]())
+    for name in names:
+        _print_text(readme(name))
+    if not names:
+        _print(LISTS[what]())
+
+
+def _list_parameters(guest: Sequence[str], cc: str | None, cflags: str | None) -> None:
+    if not guest:
+        raise PleemuError("list parameters: of which guest? as in pleemu list parameters ticket_lock, or mylock.c")
+    from pleemu.catalogue import find
+    from pleemu.machine.run import load_programs
+    from pleemu.report.parameter_report import parameter_report
+
+    scenario = Overrides(cc=cc, cflags=cflags).apply(find(*guest))
+    for grid in parameter_report(scenario, load_programs(scenario)):
+        _print(grid)
 
 
 new = App(name="new", help="Write a file to begin with.")
@@ -401,6 +438,20 @@ def new_policy_(
     path = new_policy(name)
     given = path if path.parent != Path() else f"./{path}"
     _print_text(f"{path} written; try: pleemu compare overboost --policies vanilla,{shlex.quote(str(given))}")
+
+
+@new.command(name="guest")
+def new_guest_(
+    name: Annotated[str, Parameter(help="Its name; the file is NAME.S, or NAME.c where you say so.")],
+    /,
+    *,
+    c: Annotated[bool, Parameter(negative=(), show_default=False, help="In C and not in assembly.")] = False,
+) -> None:
+    """Write a guest of your own: a lock as two functions, in assembly or C, which runs as it stands."""
+    from pleemu.template import new_guest
+
+    path = new_guest(name, in_c=c)
+    _print_text(f"{path} written; try: pleemu run {shlex.quote(str(path))} --vcpus 4 --pcpus 2")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

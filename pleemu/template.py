@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 
 from pleemu.errors import PleemuError
+from pleemu.guest_template import ASSEMBLY, C
+
+_SUFFIXES = (".S", ".s", ".c")
 
 POLICY = '''"""NAME: nominate only a vCPU that was preempted, or that the spinner has sent an IPI."""
 
@@ -53,11 +58,28 @@ def new_policy(name: str) -> Path:
     spelled = str(path) if path.parent != Path() or path.is_absolute() else f"./{path}"
     if not path.stem.isidentifier() or "+" in spelled or "," in spelled:
         raise PleemuError(f"new policy: {name!r} does not do; use letters, digits and _, as in my_policy")
+    return _written("policy", path, POLICY.replace("NAME", path.stem).replace("PATH", spelled))
+
+
+def new_guest(name: str, *, in_c: bool = False) -> Path:
+    """Write the template of a guest to ``name``: assembly, or C if it ends so or that is asked for."""
+    path = Path(name)
+    if path.suffix not in _SUFFIXES:
+        path = path.with_name(f"{path.name}{'.c' if in_c else '.S'}") if path.name else path
+    if not re.fullmatch(r"\w[\w-]*", path.stem) or path.suffix not in _SUFFIXES:
+        raise PleemuError(f"new guest: {name!r} does not do; use letters, digits, _ and -, as in my_lock or my_lock.c")
+    if in_c and path.suffix != ".c":
+        raise PleemuError(f"new guest: {name} with --c; C is in NAME.c, so leave out one of them")
+    text = C if path.suffix == ".c" else ASSEMBLY
+    return _written("guest", path, text.replace("NAME", path.stem).replace("PATH", shlex.quote(str(path))))
+
+
+def _written(what: str, path: Path, text: str) -> Path:
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(POLICY.replace("NAME", path.stem).replace("PATH", spelled))
+            file.write(text)
     except FileExistsError:
-        raise PleemuError(f"new policy: {path} is there already; it is not overwritten") from None
-    except OSError as error:
-        raise PleemuError(f"new policy: {path}: {error.strerror or error}") from None
+        raise PleemuError(f"new {what}: {path} is there already; it is not overwritten") from None
+    except (OSError, ValueError) as error:
+        raise PleemuError(f"new {what}: {path}: {getattr(error, 'strerror', None) or error}") from None
     return path

@@ -175,6 +175,24 @@ def test_lists_are_not_empty(what: str, capsys: pytest.CaptureFixture[str]) -> N
     assert len(capsys.readouterr().out.splitlines()) > 3
 
 
+def test_list_of_a_folder_is_its_readme(capsys: pytest.CaptureFixture[str]) -> None:
+    """And says where the folder is, so that its programs can be read and run."""
+    assert main(["list", "programs", "case_study"]) == 0
+    printed = capsys.readouterr().out
+    folder = catalogue.programs_folder() / "case_study"
+    assert printed == f"{(folder / 'README.md').read_text().strip()}\n\n{folder}\n"
+
+
+def test_list_of_parameters_has_defaults_and_what_the_scenario_sets(capsys: pytest.CaptureFixture[str]) -> None:
+    """By VM; times in time."""
+    assert main(["list", "parameters", "ticket_lock"]) == 0
+    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
+    assert rows["hold"].split() == ["hold", "time", "2.0", "us", "4200cycles", "4200cycles"]
+    assert rows["rounds"].split() == ["rounds", "number", "0"]
+    assert main(["list", "parameters", "case_study"]) == 0
+    assert "(none)" in capsys.readouterr().out
+
+
 def test_every_shipped_experiment_loads() -> None:
     """Each shipped scenario is valid, says what it shows, and its programs exist."""
     for name in catalogue.experiments():
@@ -226,6 +244,9 @@ BAD = {
     "unknown option": (["run", "mine.toml", "--polcy", "x"], "Did you mean --policy?"),
     "unknown command": (["rum"], 'Did you mean "run"?'),
     "unknown list": (["list", "things"], "Choose from"),
+    "list of one too many": (["list", "policies", "vanilla"], "list policies vanilla: takes no more names"),
+    "unknown folder": (["list", "programs", "lock"], "there is no folder 'lock'; did you mean 'locks'?"),
+    "parameters of nothing": (["list", "parameters"], "of which guest?"),
     "no scenario": (["run"], "SCENARIO"),
     "two scenarios": (["run", "mine.toml", "other"], "other"),
     "trace": (["run", "guest.S", "--trace", "absent/trace.txt"], "absent/trace.txt: the trace cannot be written"),

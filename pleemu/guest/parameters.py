@@ -27,7 +27,8 @@ class Parameter:
     name: str
     address: int
     is_distribution: bool
-    default: int  # of a distribution: core cycles, all the same
+    default: int  # of a distribution: its least number of core cycles
+    most: int  # of a distribution: its largest
 
     @property
     def words(self) -> int:
@@ -42,9 +43,10 @@ def parameters_of(image: Image) -> dict[str, Parameter]:
         for prefix in (PARAMETER, DISTRIBUTION):
             offset = address - image.base
             if name.startswith(prefix) and 0 <= offset <= len(image.memory) - 8:
-                default = int(image.memory[offset : offset + 8].view("<i8")[0])
-                own = name.removeprefix(prefix)
-                found[own] = Parameter(own, address, prefix == DISTRIBUTION, default)
+                is_distribution, own = prefix == DISTRIBUTION, name.removeprefix(prefix)
+                held = image.memory[offset : offset + 8 * (QUANTILES if is_distribution else 1)]
+                values = held[: len(held) // 8 * 8].view("<i8")
+                found[own] = Parameter(own, address, is_distribution, int(values[0]), int(values[-1]))
     return dict(sorted(found.items()))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 from pleemu import catalogue
 from pleemu.generations import CURES, GENERATIONS, VANILLA, Generation, Search
@@ -12,6 +11,7 @@ from pleemu.kernel import HOST_SCHEDULERS, factor
 from pleemu.policy import ALL, POLICIES, policy
 from pleemu.processor import FIGURES, PROCESSORS, Processor
 from pleemu.report.grid import Column, Grid
+from pleemu.report.guest_lists import programs
 from pleemu.scenario import load
 
 _NAME = Column("name", left=True)
@@ -23,16 +23,6 @@ COST_NAMES = {
 }
 _GAP = GENERATIONS[VANILLA].parameters["ple_gap"]  # AMD: pause_filter_thresh, the same
 _MANY = 8  # CPUs from which on the tunables grow no more
-_HEAD = 4096  # characters of a source in which its first comment is
-
-
-def programs() -> Grid:
-    """Return the guest sources that come with pleemu."""
-    folder = catalogue.programs_folder()
-    grid = Grid(f"Guest programs in {folder}", (_NAME, _SUMMARY))
-    for path in catalogue.programs():
-        grid.add(str(path.relative_to(folder)), first_comment(path))
-    return grid
 
 
 def scenarios() -> Grid:
@@ -45,7 +35,13 @@ def scenarios() -> Grid:
     for name, path in catalogue.experiments().items():
         scenario = load(path)
         vcpus = sum(vm.vcpus for vm in scenario.vm)
-        grid.add(name, str(len(scenario.vm)), str(vcpus), str(scenario.hardware.pcpus), _line(scenario.summary))
+        grid.add(
+            name,
+            str(len(scenario.vm)),
+            str(vcpus),
+            str(scenario.hardware.pcpus),
+            catalogue.first_sentence(scenario.summary),
+        )
     return grid
 
 
@@ -226,27 +222,3 @@ LISTS = {
     "processors": processors,
     "figures": figures,
 }
-
-
-def first_comment(path: Path) -> str:
-    """Return the first sentence of the comment that a source begins with, or nothing."""
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            lines = file.read(_HEAD).splitlines()
-    except OSError:
-        return ""
-    words: list[str] = []
-    for line in lines:
-        text = line.strip()
-        comment = text.lstrip("/*# ").removesuffix("*/").strip()
-        if not text.startswith(("/", "*", "#")) or text.startswith("#include") or (words and not comment):
-            break
-        words += comment.split()
-    return _line(" ".join(words))
-
-
-def _line(text: str) -> str:
-    """Return a text as one line, up to the end of its first sentence."""
-    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
-    sentence, stop, _ = line.partition(". ")
-    return sentence if stop else line.removesuffix(".")
