@@ -143,7 +143,8 @@ def custom(
 
 def entries(check: _Check, help: str, *, parse: Callable[[str], Any] = str) -> Any:
     """Make a field that holds values by names that the user chooses, by default none."""
-    return attrs.field(factory=dict, validator=check, metadata={"entries": True, "help": help, "parse": parse})
+    metadata = {"entries": True, "help": help, "parse": parse}
+    return attrs.field(factory=dict, validator=check, hash=False, metadata=metadata)  # a dict has none
 
 
 def table(cls: type) -> Any:
