@@ -22,7 +22,7 @@ from pleemu.observe.events import KVM_EXIT, PAUSE_INSTRUCTION, PROBE
 
 # Labels of loops in which a waiter already has its place in a first-in-first-out order, by lock.
 FIFO_WAITS = (
-    *("_raw_spin_lock", "wait_for_ticket", "mcs_node_wait", "clh_node_wait"),
+    *("_raw_spin_lock", "mcs_node_wait", "clh_node_wait"),
     *("pending_wait", "queue_head_wait"),  # and mcs_node_wait: the queued spinlock
 )
 
