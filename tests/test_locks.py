@@ -41,10 +41,12 @@ def test_lock_keeps_its_promises_everywhere(lock: str) -> None:
     settings = settings_of(lock)
     assert {(one.policy, one.scheduler) for one in settings} == set(PAIRS)
     assert {(one.vcpus, one.pcpus) for one in settings} == set(SHAPES)
-    seen = [check(one) for one in settings]
-    assert sum(observed.run.ple.exits for observed, _ in seen) > 100
-    if lock in IN_ORDER:
-        assert sum(in_line for _, in_line in seen) > 50
-    if lock == "pv_qspinlock":
-        halts = [(observed.of_kind(KVM_EXIT)["a"] == HLT).sum() for observed, _ in seen]
-        assert sum(halts) > 100
+    exits = in_line = halts = 0
+    for one in settings:
+        observed, found = check(one)
+        exits += observed.run.ple.exits
+        in_line += found
+        halts += int((observed.of_kind(KVM_EXIT)["a"] == HLT).sum())
+    assert exits > 100
+    assert in_line > 50 or lock not in IN_ORDER
+    assert halts > 100 or lock != "pv_qspinlock"
