@@ -167,6 +167,10 @@ function reschedule_interrupt
     iretq
 end_function reschedule_interrupt
 
+.weak is_free
+is_free:                                # only the mains of locks ask
+    ret
+
 .bss
 .balign 64
 zone_lock:
