@@ -1,9 +1,10 @@
 """Who can never go on: a set of vCPUs of which each waits for another, and none can act (from the guests' probes).
 
-A vCPU of the set spins in a wait that a member would have to end: for a lock or at a barrier, one that it holds up;
-for an answer, one that cannot give it because it takes no interrupts. Or it sleeps, and all that could wake
-it are members. A wait that is given up ends with a probe, so the set must have lasted through a whole turn of the
-watch, with all its spinners executing, and none at a probe; then the run is over, and says so.
+A vCPU of the set spins in a wait that a member would have to end, or the spinner itself: for a lock, one that holds it
+or is before it in line; at a barrier, one that has yet to arrive; for an answer, one that cannot give it because it
+takes no interrupts. Or it sleeps, and all that could wake it are members. A wait that is given up ends with a
+probe, so each spinner must have executed more than the longest spin that gives up, with no probe from anybody of the
+set meanwhile; then the run is over, and says so.
 
 Looked for at each return of the loop to Python, which is at fixed cycles: a hundredth of the run, or less.
 """
@@ -17,17 +18,17 @@ from pleemu.machine.state import Machine
 from pleemu.observe.records import WAIT_DEPTH
 from pleemu.scenario import Scenario
 
-SPUN = 1_000  # instructions that a spinner must have executed in a turn: an unscheduled one may be about to give up
+# Instructions that a spinner must have executed since its latest probe. Linux' longest spin that gives up is that of
+# its paravirtual locks, SPIN_THRESHOLD = 1 << 15 turns (v5.6 arch/x86/include/asm/spinlock.h), of some four
+# instructions.
+SPUN = 1 << 17
 _MASK = (1 << 64) - 1
 
 
 class Watchdog:
-    """Remembers from turn to turn how far each vCPU has come."""
+    """Remembers of each vCPU how far it had come at its latest probe, or at the first turn after that."""
 
     def __init__(self, machine: Machine) -> None:
-        self._note(machine)
-
-    def _note(self, machine: Machine) -> None:
         self._probes, self._instructions = machine.waiting.probes.copy(), machine.cpu.instructions.copy()
 
     def look(self, machine: Machine) -> dict[int, list[int]]:
@@ -35,9 +36,11 @@ class Watchdog:
         waiting = machine.waiting
         spins = (waiting.depth > 0) | (waiting.answers > 0)
         halted = machine.vcpu.on_wait_queue == 1
-        stands = (waiting.probes == self._probes) & (waiting.ended == 0)
-        stands &= halted | (spins & (machine.cpu.instructions - self._instructions >= SPUN))
-        self._note(machine)
+        same = waiting.probes == self._probes
+        spun = machine.cpu.instructions - self._instructions >= SPUN
+        stands = same & (waiting.ended == 0) & (halted | (spins & spun))
+        self._instructions[~same] = machine.cpu.instructions[~same]
+        self._probes[~same] = waiting.probes[~same]
         found: dict[int, list[int]] = {}
         for vm in machine.vm:
             members = range(int(vm.first_vcpu), int(vm.first_vcpu + vm.vcpus))
@@ -69,12 +72,19 @@ def _holds_up(machine: Machine, v: int, other: int, stuck: set[int]) -> bool:
     """Whether ``other`` keeps ``v`` waiting for ever: it has ended, or it is stuck and cannot even answer."""
     if machine.waiting[other].ended:
         return True
-    return other in stuck and not (owes_answer(machine, v, other) and takes_interrupts(machine, other))
+    if other not in stuck:
+        return False
+    asleep = bool(machine.vcpu[other].on_wait_queue)  # and stuck: nobody is left to wake it
+    return asleep or not (owes_answer(machine, v, other) and takes_interrupts(machine, other))
 
 
 def takes_interrupts(machine: Machine, v: int) -> bool:
-    """Whether interrupts are on, or one is being handled that may be the one awaited."""
-    return bool(machine.cpu[v].interrupt_flag == 1 or np.any(machine.cpu[v].isr))
+    """Whether interrupts are on, or one is being handled that may be the one awaited (see `frontier.can_answer`)."""
+    cpu, waiting = machine.cpu[v], machine.waiting[v]
+    if cpu.interrupt_flag == 1:
+        return True
+    depth = int(waiting.depth)
+    return bool(np.any(cpu.isr)) and not (0 < depth <= WAIT_DEPTH and waiting.handling[depth - 1] == 1)
 
 
 def owes_answer(machine: Machine, v: int, other: int) -> bool:
@@ -97,22 +107,41 @@ def innermost_lock(machine: Machine, v: int) -> int:
 
 
 def obstacles(machine: Machine, v: int) -> list[int]:
-    """Return whom ``v`` waits for directly: who owes an answer, and who holds what it wants."""
+    """Return whom ``v`` waits for directly: who owes an answer, who holds what it wants, who is before it in line.
+
+    It may hold itself what it wants.
+    """
     vm = machine.vm[int(machine.vcpu[v].vm)]
-    others = [int(other) for other in range(vm.first_vcpu, vm.first_vcpu + vm.vcpus) if other != v]
-    found = [other for other in others if owes_answer(machine, v, other)]
+    others = range(int(vm.first_vcpu), int(vm.first_vcpu + vm.vcpus))
     lock = innermost_lock(machine, v)
-    if lock < 0:
-        return found
-    shares = machine.waiting[v].shared[int(machine.waiting[v].depth) - 1] == 1
-    for other in others:
-        number = int(machine.vcpu[other].id)
-        in_the_way = int(machine.holding[lock, number >> 6])
-        if shares:
-            in_the_way &= ~int(machine.sharing[lock, number >> 6])
-        if in_the_way >> (number & 63) & 1 and other not in found:
-            found.append(other)
-    return found
+    return [
+        other
+        for other in others
+        if owes_answer(machine, v, other)
+        or (lock >= 0 and (_keeps_out(machine, v, other, lock) or _is_before(machine, v, other, lock)))
+    ]
+
+
+def _keeps_out(machine: Machine, v: int, other: int, lock: int) -> bool:
+    """Whether ``other`` holds the lock in a manner that keeps ``v`` out, or has yet to arrive at the barrier."""
+    number = int(machine.vcpu[other].id)
+    in_the_way = int(machine.holding[lock, number >> 6])
+    if machine.waiting[v].shared[int(machine.waiting[v].depth) - 1] == 1:
+        in_the_way &= ~int(machine.sharing[lock, number >> 6])
+    return bool(in_the_way >> (number & 63) & 1)
+
+
+def _is_before(machine: Machine, v: int, other: int, lock: int) -> bool:
+    """Whether ``other`` took an earlier place in the lock (see `frontier.is_before`)."""
+    waiting, place = machine.waiting[other], int(machine.cpu[v].place)
+    if machine.lock[lock].in_order == 0 or other == v:
+        return False
+    levels = min(int(waiting.depth), WAIT_DEPTH)
+    for level in range(levels):
+        if waiting.lock[level] == lock:
+            own = int(machine.cpu[other].place if level == waiting.depth - 1 else waiting.place[level])
+            return own > 0 and (place == 0 or own < place)
+    return False
 
 
 def sentence(machine: Machine, layout: Layout, scenario: Scenario, found: dict[int, list[int]]) -> str:
@@ -149,7 +178,13 @@ def _what(machine: Machine, layout: Layout, v: int, other: int, names: list[str]
     symbol = layout.images[int(machine.vcpu[v].vm)].symbol_at(int(row.address) & _MASK)
     if row.barrier:
         return f"{names[other]} at the barrier {symbol}" if other >= 0 else f"a wake-up at the barrier {symbol}"
-    return f"the lock {symbol}, which {names[other] + ' holds' if other >= 0 else 'nobody holds'}"
+    if other < 0:
+        return f"the lock {symbol}, which nobody holds"
+    if other == v:
+        return f"the lock {symbol}, which it holds itself"
+    if _keeps_out(machine, v, other, innermost_lock(machine, v)):
+        return f"the lock {symbol}, which {names[other]} holds"
+    return f"the lock {symbol}, in which {names[other]} is before it"
 
 
 def why_stuck(machine: Machine, layout: Layout, scenario: Scenario) -> str:

@@ -15,7 +15,7 @@ _FUNCTIONALITY = {
     "barrier": "barrier",
     "unknown": "not known",
 }
-# Columns of causes: those that boosting could mend.
+# Columns of causes; what is not here is nobody's fault, or not known.
 _CAUSES = {
     "holder preempted": "holder off",
     "waiter preempted": "next off",
@@ -23,6 +23,7 @@ _CAUSES = {
     "absent": "late one off",
     "halted": "halted",
     "running": "running",
+    "nobody can act": "deadlock",
 }
 
 
@@ -40,7 +41,7 @@ def cause_table(run: Run) -> Grid:
             *((Column("VM", left=True, shrinks=True, minor=4),) if several else ()),
             Column("exits"),
             Column("share", minor=2),
-            *(Column(title, minor=1 if title in ("running", "halted") else 0) for title in shown.values()),
+            *(Column(title, minor=1 if title in ("running", "halted", "deadlock") else 0) for title in shown.values()),
         ),
         note=_note(run),
     )
