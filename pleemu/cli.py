@@ -377,6 +377,7 @@ def list_(
             "programs",
             "parameters",
             "scenarios",
+            "profiles",
             "policies",
             "generations",
             "schedulers",

@@ -11,7 +11,7 @@ from pleemu.machine.result import Run
 from pleemu.report import units
 from pleemu.report.compare_report import ran_after
 from pleemu.report.grid import Column, Grid
-from pleemu.report.run_report import paragraph
+from pleemu.report.run_report import paragraph, profile_notes
 
 
 def across_report(rows: Sequence[tuple[str, Run]], what: str) -> RenderableType:
@@ -24,6 +24,8 @@ def across_report(rows: Sequence[tuple[str, Run]], what: str) -> RenderableType:
     seconds = sum(run.wall_seconds for _, run in rows)
     head.append(f"emulated in {seconds:.2f} s together", "dim")
     sections: list[RenderableType] = [head, Text(), across_table(rows, what), Text()]
+    for notes in profile_notes(run.scenario for _, run in rows):
+        sections += [notes, Text()]
     if scenario.look_for:
         sections += [paragraph("Look for", scenario.look_for), Text()]
     return Group(*sections)

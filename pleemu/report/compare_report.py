@@ -11,7 +11,7 @@ from pleemu.machine.result import Run
 from pleemu.report import units
 from pleemu.report.decision_report import mean, share
 from pleemu.report.grid import Column, Grid
-from pleemu.report.run_report import paragraph
+from pleemu.report.run_report import paragraph, profile_notes
 from pleemu.report.timeline import TimelinePlot
 
 _REFERENCE = "vanilla"
@@ -39,6 +39,7 @@ def _sections(runs: Sequence[Run], hint: str) -> Iterator[RenderableType]:
     if len(reference.vms) > 1:
         yield vm_table(runs, reference)
     yield TimelinePlot(runs)
+    yield from profile_notes(run.scenario for run in runs)
     if reference.scenario.look_for:
         yield paragraph("Look for", reference.scenario.look_for)
     if hint:

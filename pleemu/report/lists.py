@@ -10,6 +10,7 @@ from pleemu.hardware import isa
 from pleemu.kernel import HOST_SCHEDULERS, factor
 from pleemu.policy import ALL, POLICIES, policy
 from pleemu.processor import FIGURES, PROCESSORS, Processor
+from pleemu.profile import profile, shipped_profiles
 from pleemu.report.grid import Column, Grid
 from pleemu.report.guest_lists import programs
 from pleemu.scenario import load
@@ -42,6 +43,19 @@ def scenarios() -> Grid:
             str(scenario.hardware.pcpus),
             catalogue.first_sentence(scenario.summary),
         )
+    return grid
+
+
+def profiles() -> Grid:
+    """Return the application profiles."""
+    grid = Grid(
+        "Application profiles",
+        (_NAME, _SUMMARY),
+        note="In a scenario: profile = NAME in place of program, in [[vm]]; pleemu run testbed --vm.0.profile NAME. "
+        "All times and rates are proposed but for what a profile's file names as reported.",
+    )
+    for name in shipped_profiles():
+        grid.add(name, _line(profile(name, Path()).summary))
     return grid
 
 
@@ -216,6 +230,7 @@ LISTS = {
     "instructions": instructions,
     "programs": programs,
     "scenarios": scenarios,
+    "profiles": profiles,
     "policies": policies,
     "generations": generations,
     "schedulers": schedulers,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -14,6 +14,7 @@ from pleemu.report import units
 from pleemu.report.cause_report import cause_table
 from pleemu.report.decision_report import verdict_table
 from pleemu.report.grid import Column, Grid
+from pleemu.scenario import Scenario
 from pleemu.schedule import how_to_replay
 
 _RUNS_SHOWN = 5
@@ -51,6 +52,7 @@ def _sections(run: Run, hint: str) -> Iterator[RenderableType]:
     yield vm_table(run)
     if run.threads:
         yield thread_table(run)
+    yield from profile_notes([run.scenario])
     if run.scenario.look_for:
         yield paragraph("Look for", run.scenario.look_for)
     if hint:
@@ -328,6 +330,14 @@ def halt_table(run: Run) -> Grid:
                 units.percent(vm.polled, vm.halts),
             )
     return grid
+
+
+def profile_notes(scenarios: Iterable[Scenario]) -> Iterator[Text]:
+    """Yield where the figures of the applications come from, if there are any."""
+    chosen = {vm.profile: one for scenario in scenarios for vm in scenario.vm if (one := scenario.profile_of(vm))}
+    if chosen:
+        notes = (f"{one.name}: {one.summary}. {one.origin.strip()}" for one in chosen.values())
+        yield paragraph("Profiles", "\n\n".join(notes))
 
 
 def paragraph(title: str, text: str) -> Text:
