@@ -20,7 +20,7 @@ from pleemu.overrides import Overrides
 from pleemu.policy import policy
 from pleemu.scenario import Scenario
 
-FOLDERS = [folder for folder in catalogue.folders() if catalogue.read_readme(folder)]
+FOLDERS = catalogue.folders()
 SHORT_MS = 50.0  # of what is not the experiment itself
 # Whatever a guest does: the host's ticks.
 TICKS = "EXTERNAL_INTERRUPT"
