@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 from pleemu import catalogue
 from pleemu.generations import CURES, GENERATIONS, VANILLA, Generation, Search
@@ -55,7 +56,7 @@ def profiles() -> Grid:
         "All times and rates are proposed but for what a profile's file names as reported.",
     )
     for name in shipped_profiles():
-        grid.add(name, _line(profile(name, Path()).summary))
+        grid.add(name, catalogue.first_sentence(profile(name, Path()).summary))
     return grid
 
 
