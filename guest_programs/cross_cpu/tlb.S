@@ -49,6 +49,7 @@ function flush_tlb_mm_range             # rdi: pages, 0: all; rsi: 1: page table
 2:  mov rdi, rbx
     lea rsi, [rip + flush_tlb_func]
     mov rdx, rbp
+    mov ecx, 1
     call smp_call_function_many         # native_flush_tlb_others
     mov rax, rbx
     pop rbp
@@ -61,21 +62,22 @@ function flush_tlb_func                 # rdi: info, rsi: vCPU; with interrupts 
     shl rsi, 6
     add r8, rsi
     mov rax, qword ptr [r8]
-    mov rcx, qword ptr [rdi + INFO_GENERATION]
+    mov rcx, qword ptr [rip + tlb_generation]
     cmp rax, rcx
-    jae 3f                              # an earlier flush has done it
-    mov rdx, qword ptr [rdi + INFO_PAGES]
+    je 3f                               # an earlier flush has done it
+    cmp rcx, qword ptr [rdi + INFO_GENERATION]
+    jne 1f                              # there is a later one already: all, and be done with that, too
     inc rax
     cmp rax, rcx
     jne 1f                              # more than one behind: all
+    mov rdx, qword ptr [rdi + INFO_PAGES]
     lea rax, [rdx - 1]
     cmp rax, FLUSH_CEILING
     jae 1f
     imul rdx, rdx, FLUSH_PAGE
     work rdx
     jmp 2f
-1:  mov rcx, qword ptr [rip + tlb_generation]
-    work FLUSH_ALL
+1:  work FLUSH_ALL
 2:  mov qword ptr [r8], rcx
 3:  ret
 end_function flush_tlb_func
@@ -102,7 +104,7 @@ function kvm_flush_tlb_others           # rbx: set of vCPUs -> without those tha
 3:  ret
 end_function kvm_flush_tlb_others
 
-function init_tlb                       # this vCPU uses the address space
+function init_tlb                       # this vCPU uses the address space, with interrupts off
     cmp qword ptr [rip + pleemu_parameter_pv_flush], 0
     je 1f
     lea r8, [rip + steal_time]
@@ -111,7 +113,7 @@ function init_tlb                       # this vCPU uses the address space
     add r8, rax
     steal_time_at r8
 1:  lock bts qword ptr [rip + mm_cpumask], r13
-    ret
+    jmp switch_mm_irqs_off
 end_function init_tlb
 
 function enter_lazy_tlb                 # this vCPU will be idle
@@ -119,8 +121,12 @@ function enter_lazy_tlb                 # this vCPU will be idle
     ret
 end_function enter_lazy_tlb
 
-function leave_lazy_tlb                 # and is back: catch up, with interrupts off
+function leave_lazy_tlb                 # and is back, with interrupts off
     lock btr qword ptr [rip + lazy_cpus], r13
+    jmp switch_mm_irqs_off
+end_function leave_lazy_tlb
+
+function switch_mm_irqs_off             # catch up: after this vCPU can be told, so that no flush is missed
     lea r8, [rip + cpu_tlb_generation]
     mov rsi, r13
     shl rsi, 6
@@ -131,9 +137,9 @@ function leave_lazy_tlb                 # and is back: catch up, with interrupts
     work FLUSH_ALL
     mov qword ptr [r8], rcx
 1:  ret
-end_function leave_lazy_tlb
+end_function switch_mm_irqs_off
 
-.globl cpu_tlb_generation, flush_tlb_info
+.globl tlb_generation, cpu_tlb_generation, flush_tlb_info
 .bss
 .balign 64
 tlb_generation:

@@ -11,6 +11,7 @@ parameter freed_tables, 0               # 1: tell lazy vCPUs, too
 parameter user, 50                      # of 100 turns of the others, in user mode;
 parameter interrupts_off, 10            # in the kernel with interrupts off;
 parameter halted, 20                    # halted; the rest in the kernel
+parameter wake_ups, 50                  # of 100 shootdowns are followed by a reschedule IPI to somebody
 distribution think, 0, 420000           # cycles between shootdowns: 0 to 200 us
 distribution burst, 0, 105000           # cycles of the others' turns: 0 to 50 us
 distribution critical, 0, 10500         # and of those with interrupts off: 0 to 5 us
@@ -53,11 +54,39 @@ initiator:
     cmp qword ptr [r8 + r9], rcx
     jb a_tlb_is_stale
     jmp 2b
-3:  operation_done
-    dec r14
+3:  mov rax, qword ptr [rip + flushed]  # the highest generation whose shootdown has returned
+4:  cmp rax, rcx
+    jae 5f
+    lock cmpxchg qword ptr [rip + flushed], rcx
+    jne 4b
+5:  operation_done
+    random r12, rax
+    mov eax, r12d
+    imul rax, rax, 100
+    shr rax, 32
+    cmp rax, qword ptr [rip + pleemu_parameter_wake_ups]
+    jae 7f
+    mov rax, r12
+    shr rax, 32
+    lea rcx, [r15 - 1]
+    imul rax, rcx
+    shr rax, 32
+    lea rdi, [r13 + rax + 1]            # anyone but myself
+    cmp rdi, r15
+    jb 6f
+    sub rdi, r15
+6:  send_ipi edi, RESCHEDULE_VECTOR
+7:  dec r14
     jne initiator
-    lock inc qword ptr [rip + finished]
-    xor r14d, r14d                      # whoever is halted must see that
+    mov eax, 1
+    lock xadd qword ptr [rip + finished], rax
+    inc rax
+    cmp rax, qword ptr [rip + pleemu_parameter_initiators]
+    jne 1f
+    imul rax, qword ptr [rip + pleemu_parameter_rounds]
+    cmp rax, qword ptr [rip + tlb_generation]
+    jne a_generation_is_lost
+1:  xor r14d, r14d                      # whoever is halted must see that
 4:  cmp r14, r13
     je 5f
     send_ipi r14d, RESCHEDULE_VECTOR
@@ -77,7 +106,15 @@ receiver:
     get_parameter rax, initiators
     cmp qword ptr [rip + finished], rax
     jae done
-    random r12, rax
+    mov rcx, qword ptr [rip + flushed]  # nobody in here may use what was unmapped by then
+    lea r8, [rip + cpu_tlb_generation]
+    mov rax, r13
+    shl rax, 6
+    cmp qword ptr [rip + pleemu_parameter_pv_flush], 0
+    jne 1f                              # KVM may have flushed, which it does not count
+    cmp qword ptr [r8 + rax], rcx
+    jb a_stale_tlb_is_used
+1:  random r12, rax
     mov eax, r12d
     imul rax, rax, 100
     shr rax, 32
@@ -129,7 +166,11 @@ done:
     pop rbx
     ret
 
-a_tlb_is_stale:
+a_tlb_is_stale:                         # of a vCPU that was told
+    ud2
+a_stale_tlb_is_used:                    # by one that was not, and must have caught up
+    ud2
+a_generation_is_lost:                   # two initiators have raised it at once
     ud2
 end_function guest_main
 
@@ -144,4 +185,6 @@ end_function reschedule_interrupt
 .bss
 .balign 64
 finished:
+    .skip 64
+flushed:
     .skip 8

@@ -29,6 +29,13 @@ distribution switch, 3000               # cycles of switching out: proposed, 1.4
 .set SLEEPS, 1
 .set WAKING, 2
 
+# own_balance: at rcx + rax, of this CPU: wake-ups by it, minus tasks that it took. Clobbers rax, rcx.
+.macro own_balance
+    lea rcx, [rip + balance]
+    mov rax, r13
+    shl rax, 6
+.endm
+
 .text
 function guest_main
     mov r12, rdx
@@ -83,6 +90,8 @@ schedule:
     test eax, eax
     jne a_task_runs_twice
     mov dword ptr [rbx + STATE], 0
+    own_balance
+    dec qword ptr [rcx + rax]
     sti
     draw burst, r12, rcx, rax
     work rcx
@@ -107,9 +116,30 @@ idle:
 
 done:
     cli
-    pop rbx
+    mov eax, 1
+    lock xadd qword ptr [rip + finished], rax
+    inc rax
+    cmp rax, r15
+    jne 2f
+    xor eax, eax                        # the last one: what has been woken has run, or is on a run queue
+    lea r8, [rip + run_queue]
+    lea r9, [rip + balance]
+    mov ecx, VCPUS_MOST
+1:  mov rdx, qword ptr [r8]
+    popcnt rdx, rdx
+    add rax, rdx
+    sub rax, qword ptr [r9]
+    add r8, 64
+    add r9, 64
+    dec ecx
+    jne 1b
+    test rax, rax
+    jne a_wake_up_is_lost
+2:  pop rbx
     ret
-a_task_runs_twice:
+a_task_runs_twice:                      # on two CPUs at once
+    ud2
+a_wake_up_is_lost:
     ud2
 end_function guest_main
 
@@ -162,6 +192,8 @@ on_cpu_wait:                            # its CPU is still switching it out
     add r8, r9
     mov r9, qword ptr [r8]
     lock bts qword ptr [r8], rax
+    own_balance
+    inc qword ptr [rcx + rax]
     test r9, r9
     jne 4f
     mov r9, qword ptr [rsp]
@@ -199,3 +231,7 @@ over:
 .balign 64
 run_queue:
     .skip 64 * VCPUS_MOST
+balance:
+    .skip 64 * VCPUS_MOST
+finished:
+    .skip 8
