@@ -269,6 +269,7 @@ def test_balancing_moves_what_the_kernel_moves() -> None:
     @example(one_cache_busy(4), 0, KICKED)
     @example(one_cache_busy(3), 0, KICKED)
     @example(one_cache_busy(0), 0, TICK)
+    @example(one_cache_busy(2), 0, PUSH)
     def check(shape: Shape, cpu: int, what: int) -> None:
         m, (host, tasks), _, jiffies = made(shape)
         idle = [number for number, one in enumerate(host.cpus) if one.idle]

@@ -155,10 +155,10 @@ NAMES = (
 def test_ideal_is_never_beaten(name):
     """No policy needs fewer exits a hand-over than `ideal`, which needs one; with it somebody useful runs soonest."""
     assert set(NAMES) <= set(catalogue.experiments())
-    bound = run(name, "ideal", "60ms").decisions.total
+    bound = run(name, "ideal", "100ms").decisions.total
     assert bound.exits_per_hand_over == 1
     for chosen in ("vanilla", "strict-boost", "debooster", "strict-boost+debooster", "ideal-nominee", "kvm-6.19"):
-        total = run(name, chosen, "60ms").decisions.total
+        total = run(name, chosen, "100ms").decisions.total
         assert total.exits_per_hand_over is None or total.exits_per_hand_over >= 1
         assert total.ran_after_ns is None or total.ran_after_ns >= bound.ran_after_ns
 

@@ -38,7 +38,7 @@ def run_text(folder: Path, body: str, vcpus: int, pcpus: int, **more: object) ->
 @pytest.mark.parametrize("pcpus", [1, 2])
 def test_requests_with_interrupts_off_deadlock_and_the_run_says_who_waits_for_whom(pcpus: int) -> None:
     """Even where the two take turns on one pCPU: the run ends early, in text and in JSON."""
-    found = run(GUESTS / "masked_answers.S", 2, pcpus)
+    found = run(GUESTS / "broken" / "masked_answers.S", 2, pcpus)
     assert found.ended == (
         "deadlock: vm0/0 with interrupts off waits for the answer of vm0/1, and vm0/1 with interrupts off waits for "
         "the answer of vm0/0"
@@ -51,7 +51,7 @@ def test_requests_with_interrupts_off_deadlock_and_the_run_says_who_waits_for_wh
 @pytest.mark.parametrize("pcpus", [2, 4])
 def test_locks_taken_in_two_orders_deadlock_while_another_computes(pcpus: int) -> None:
     """ABBA: a vCPU that waits for nobody saves neither of them."""
-    found = run(GUESTS / "crossed_locks.S", 4, pcpus, duration_ms=200)
+    found = run(GUESTS / "broken" / "crossed_locks.S", 4, pcpus, duration_ms=200)
     assert found.ended.startswith(
         "deadlock: vm0/0 waits for the lock lock_b, which vm0/1 holds, and vm0/1 waits for the"
     )
@@ -61,8 +61,8 @@ def test_locks_taken_in_two_orders_deadlock_while_another_computes(pcpus: int) -
 
 def test_end_of_a_deadlocked_run_does_not_depend_on_who_watches() -> None:
     """With and without a progress callback: the same digest, the same end."""
-    one = run(GUESTS / "crossed_locks.S", 4, 2)
-    other = run(GUESTS / "crossed_locks.S", 4, 2, progress=lambda done, total: None)
+    one = run(GUESTS / "broken" / "crossed_locks.S", 4, 2)
+    other = run(GUESTS / "broken" / "crossed_locks.S", 4, 2, progress=lambda done, total: None)
     assert (one.digest, one.cycles, one.ended) == (other.digest, other.cycles, other.ended)
 
 
