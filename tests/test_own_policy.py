@@ -231,13 +231,13 @@ def test_compiled_and_plain_python_are_the_same_policy():
 def test_without_numba_it_is_the_same_policy():
     """NUMBA_DISABLE_JIT=1 calls the user's functions directly: the same run."""
     compiled = write(BUSY)
-    command = [sys.executable, "-m", "pleemu", "run", "ticket_lock", "--policy", compiled, "--duration", "4ms"]
+    command = [sys.executable, "-m", "pleemu", "run", "ticket_lock", "--policy", compiled, "--duration", "15ms"]
     done = subprocess.run(
         [*command, "--json"], capture_output=True, text=True, check=True, timeout=120,
         env=os.environ | {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(HERE.parent)},
     )  # fmt: skip
     found = json.loads(done.stdout)
-    assert found["digest"] == digest("ticket_lock", compiled, "4ms")
+    assert found["digest"] == digest("ticket_lock", compiled, "15ms")
     assert found["ple"]["exits"] > 0
 
 
@@ -429,7 +429,7 @@ def test_error_is_one_line_with_file_and_line(capsys, what, form):
     if form is plain and "COMPILED" in source:
         return
     write(form(source))
-    assert expected in refusal(capsys, "run", "ticket_lock", "--policy", "./mine.py", "--duration", "4ms")
+    assert expected in refusal(capsys, "run", "barrier", "--policy", "./mine.py", "--duration", "4ms")
 
 
 NOT_COMPILED = {
@@ -445,11 +445,11 @@ NOT_COMPILED = {
 def test_what_numba_cannot_compile_is_named_and_can_stay_python(capsys, what):
     """The error has the line and the way out: with COMPILED = False the same file runs."""
     source, line = NOT_COMPILED[what]
-    error = refusal(capsys, "run", "ticket_lock", "--policy", write(source), "--duration", "4ms")
+    error = refusal(capsys, "run", "barrier", "--policy", write(source), "--duration", "4ms")
     assert f"./mine.py:{line}: numba does not compile this: " in error
     assert error.endswith("COMPILED = False in the file keeps plain Python")
     if what != "with":
-        assert digest("ticket_lock", write(plain(source)), "4ms")
+        assert digest("barrier", write(plain(source)), "4ms")
 
 
 @pytest.mark.parametrize(
@@ -490,7 +490,7 @@ def test_functions_fail_with_their_line(capsys):
 def test_interrupt_from_the_keyboard_is_one():
     """Ctrl-C while plain Python runs ends the run as ever."""
     write(plain("def refuses(me, candidate):\n    raise KeyboardInterrupt\n"))
-    assert main(["run", "ticket_lock", "--policy", "./mine.py", "--duration", "4ms"]) == 130
+    assert main(["run", "barrier", "--policy", "./mine.py", "--duration", "4ms"]) == 130
 
 
 def test_failure_ends_the_machine_not_the_process():
