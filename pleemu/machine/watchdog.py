@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from pleemu.hypervisor.records import RESUME_HALT
 from pleemu.machine.build import Layout
 from pleemu.machine.state import Machine
 from pleemu.observe.records import WAIT_DEPTH
@@ -35,7 +36,7 @@ class Watchdog:
         """Return the vCPUs that can never go on and whom each waits for; nothing where all may."""
         waiting = machine.waiting
         spins = (waiting.depth > 0) | (waiting.answers > 0)
-        halted = machine.vcpu.on_wait_queue == 1
+        halted = (machine.vcpu.on_wait_queue == 1) & (machine.vcpu.resume == RESUME_HALT)
         same = waiting.probes == self._probes
         spun = machine.cpu.instructions - self._instructions >= SPUN
         stands = same & (waiting.ended == 0) & (halted | (spins & spun))
@@ -58,12 +59,17 @@ def _closed_set(machine: Machine, members: range, candidates: set[int]) -> dict[
         left = {v for v in stuck if _is_stuck(machine, v, stuck, alive, awaited[v])}
         if left == stuck:
             spinners = {v: [other for other in awaited[v] if _holds_up(machine, v, other, stuck)] for v in stuck}
-            return {v: others for v, others in spinners.items() if others or machine.vcpu[v].on_wait_queue}
+            return {v: others for v, others in spinners.items() if others or is_halted(machine, v)}
         stuck = left
 
 
+def is_halted(machine: Machine, v: int) -> bool:
+    """Whether it sleeps in HLT. KVM of 2009 sleeps at PAUSE exits, too, but then a timer wakes it."""
+    return bool(machine.vcpu[v].on_wait_queue == 1 and machine.vcpu[v].resume == RESUME_HALT)
+
+
 def _is_stuck(machine: Machine, v: int, stuck: set[int], alive: set[int], awaited: list[int]) -> bool:
-    if machine.vcpu[v].on_wait_queue:
+    if is_halted(machine, v):
         return stuck >= alive and not _has_interrupt(machine, v)
     return any(_holds_up(machine, v, other, stuck) for other in awaited)
 
@@ -74,7 +80,7 @@ def _holds_up(machine: Machine, v: int, other: int, stuck: set[int]) -> bool:
         return True
     if other not in stuck:
         return False
-    asleep = bool(machine.vcpu[other].on_wait_queue)  # and stuck: nobody is left to wake it
+    asleep = is_halted(machine, other)  # and stuck: nobody is left to wake it
     return asleep or not (owes_answer(machine, v, other) and takes_interrupts(machine, other))
 
 
@@ -162,7 +168,7 @@ def sentence(machine: Machine, layout: Layout, scenario: Scenario, found: dict[i
 
 
 def _state(machine: Machine, v: int, found: dict[int, list[int]]) -> str:
-    if machine.vcpu[v].on_wait_queue:
+    if is_halted(machine, v):
         return ", halted,"
     is_asked = any(v in others and owes_answer(machine, one, v) for one, others in found.items())
     return " with interrupts off" if is_asked else ""
