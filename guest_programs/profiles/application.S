@@ -159,13 +159,7 @@ to_user_mode_again:
     jmp to_user_mode
 end_function entry_SYSCALL_64
 
-    vector RESCHEDULE_VECTOR, reschedule_interrupt
-function reschedule_interrupt
-    save_scratch
-    eoi
-    restore_scratch
-    iretq
-end_function reschedule_interrupt
+    reschedule_handler
 
 .weak is_free
 is_free:                                # only the mains of locks ask

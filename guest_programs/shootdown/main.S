@@ -174,13 +174,7 @@ a_generation_is_lost:                   # two initiators have raised it at once
     ud2
 end_function guest_main
 
-    vector RESCHEDULE_VECTOR, reschedule_interrupt
-function reschedule_interrupt
-    save_scratch
-    eoi
-    restore_scratch
-    iretq
-end_function reschedule_interrupt
+    reschedule_handler
 
 .bss
 .balign 64

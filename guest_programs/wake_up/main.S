@@ -209,13 +209,7 @@ on_cpu_wait:                            # its CPU is still switching it out
     ret
 end_function try_to_wake_up
 
-    vector RESCHEDULE_VECTOR, reschedule_interrupt
-function reschedule_interrupt
-    save_scratch
-    eoi
-    restore_scratch
-    iretq
-end_function reschedule_interrupt
+    reschedule_handler
 
 .data
 .balign 128
