@@ -4,6 +4,7 @@
 
     result = pleemu.run("worst_case", policy="debooster", fields={"host.hz": 1000})
     print(result.ple.longest_run)
+    print(result.frames()["exits"].guest_ns.describe())
 
 Importing pleemu is cheap; what brings the compiler is imported by the first run.
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pleemu.experiment.in_hand import Result, Results
     from pleemu.machine.result import Run
     from pleemu.machine.story import Story
     from pleemu.scenario import Scenario
@@ -37,8 +39,11 @@ def load_scenario(scenario: str | Path | Scenario, **overrides: Any) -> Scenario
     return Overrides(**overrides).apply(found) if overrides else found
 
 
-def run(scenario: str | Path | Scenario, *, trace: str | Path | None = None, **overrides: Any) -> Run:
-    """Run a scenario once, with overrides as `load_scenario` takes them; write its events to ``trace``."""
+def run(scenario: str | Path | Scenario, *, trace: str | Path | None = None, **overrides: Any) -> Result:
+    """Run a scenario once, with overrides as `load_scenario` takes them; write its events to ``trace``.
+
+    What it returns has the counters as fields, and `frames`, `summary` and `to_parquet` for every exit and decision.
+    """
     from pleemu.experiment.single import run_once
 
     return run_once(load_scenario(scenario, **overrides), trace=None if trace is None else Path(trace))
@@ -50,22 +55,24 @@ def compare(
     *,
     across: Mapping[str, Sequence[Any]] | None = None,
     **overrides: Any,
-) -> tuple[Run, ...]:
+) -> Results:
     """Run a scenario under several policies, with several values of fields, or both.
 
     ``policies`` are comma-separated names, ``all``, or a list of what `run` takes as ``policy``.
     ``across`` is a mapping such as ``{"hardware.processor": ["haswell", "zen4"]}``: one run for each combination.
-    Without both, the runs are the scenario's own variants, or else the five usual policies.
+    Without both, the runs are the scenario's own variants, or else the five usual policies. What it returns is a
+    tuple of runs that also takes their names, ``results["debooster"]``, with `frames` and `summary` of all of them.
     """
     from pleemu.experiment.compare import Axis, cases_of
     from pleemu.experiment.compare import compare as compare_cases
+    from pleemu.experiment.in_hand import Results
     from pleemu.own_policy import spelled
 
     axes = [Axis(path, tuple(values)) for path, values in (across or {}).items()]
     if policies is not None and not isinstance(policies, str):
         policies = ",".join(map(spelled, policies))
     compared = cases_of(load_scenario(scenario, **overrides), policies, axes)
-    return tuple(run for _, run in compare_cases(compared.cases))
+    return Results(compare_cases(compared.cases), compared.what)
 
 
 def explain(scenario: str | Path | Scenario, *exits: str | int, **overrides: Any) -> tuple[Run, tuple[Story, ...]]:

@@ -11,7 +11,7 @@ import attrs
 from attrs import frozen
 
 from pleemu.errors import ScenarioError
-from pleemu.machine.result import Run
+from pleemu.experiment.in_hand import Result, in_hand
 from pleemu.policy import POLICIES, Policy, check_policy, fitting, suits
 from pleemu.policy import policies as policies_named
 from pleemu.policy import policy as policy_named
@@ -122,7 +122,7 @@ def by_variant(scenario: Scenario) -> tuple[Case, ...]:
 
 def compare(
     cases: Iterable[Case], *, progress: Callable[[Case, int, int], None] | None = None
-) -> tuple[tuple[str, Run], ...]:
+) -> tuple[tuple[str, Result], ...]:
     """Run each case in turn and return it with its name; ``progress`` gets the case, done_ns and total_ns."""
     from pleemu.machine.run import load_programs, simulate  # here, because it brings the compiler
 
@@ -137,7 +137,7 @@ def compare(
         if any(case.scenario.program_of(vm) not in programs for vm in case.scenario.vm):
             programs |= load_programs(case.scenario)
         run = simulate(case.scenario, policy=case.policy, progress=progress_of(case), programs=programs)
-        runs.append((case.name, run))
+        runs.append((case.name, in_hand(run, case.policy, programs)))
     return tuple(runs)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pleemu.errors import ScenarioError
-from pleemu.machine.result import Run
+from pleemu.experiment.in_hand import Result, in_hand
 from pleemu.policy import Policy, check_policy
 from pleemu.policy import policy as policy_named
 from pleemu.scenario import Scenario
@@ -22,20 +22,23 @@ def run_once(
     trace: Path | None = None,
     trace_format: str | None = None,
     progress: Progress | None = None,
-) -> Run:
+) -> Result:
     """Run a scenario under its own policy or another, and write its events to ``trace``.
 
     ``trace_format`` is one of `pleemu.trace.files.FORMATS`; by default the file's suffix says which.
     """
     from pleemu.machine.run import load_programs, simulate  # here, because it brings the compiler
 
-    check_policy(policy_named(scenario.policy) if policy is None else policy, scenario.host.scheduler)
+    policy = policy_named(scenario.policy) if policy is None else policy
+    check_policy(policy, scenario.host.scheduler)
     programs = load_programs(scenario)
     if trace is None:
-        return simulate(scenario, policy=policy, progress=progress, programs=programs)
+        run = simulate(scenario, policy=policy, progress=progress, programs=programs)
+        return in_hand(run, policy, programs)
     sources = (path for program in programs for path in program.paths)
     for source in (*sources, scenario.folder / "scenario.toml"):
         if trace.exists() and source.exists() and trace.samefile(source):
             raise ScenarioError(f"{trace}: the trace would overwrite what is to be run; name another file")
     with trace_file(scenario, trace, name=trace_format, policy=policy) as sink:
-        return simulate(scenario, policy=policy, events=sink, progress=progress, programs=programs)
+        run = simulate(scenario, policy=policy, events=sink, progress=progress, programs=programs)
+    return in_hand(run, policy, programs)

@@ -1,0 +1,152 @@
+"""What `pleemu.run` and `pleemu.compare` return: runs, with the data of each in hand.
+
+    result = pleemu.run("worst_case")
+    result.ple.longest_run                    # counters: as the report has them
+    exits = result.frames()["exits"]          # every exit: pandas
+    exits[exits.exit_reason == "PAUSE_INSTRUCTION"].guest_ns.median()
+
+The frames come from a second run, the same to the cycle, which `frames()` makes when it is called first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
+
+import attrs
+from attrs import define, field, frozen
+
+from pleemu.errors import PleemuError, nearest
+from pleemu.machine.result import Run
+from pleemu.policy import Policy
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from pleemu.guest.image import Image
+    from pleemu.scenario import Program
+    from pleemu.trace.recording import Recording
+
+    Frames = Mapping[str, DataFrame]
+
+
+@define
+class _Again:
+    """What it takes to run again, and what that has found."""
+
+    policy: Policy
+    programs: Mapping[Program, Image]
+    recording: Recording | None = None
+    frames: Frames | None = None
+
+
+@frozen(kw_only=True)
+class Result(Run):
+    """A run, and what it takes to look closer: every field and method of `pleemu.machine.result.Run`, and these."""
+
+    again: _Again = field(repr=False, eq=False)
+
+    def recording(self) -> Recording:
+        """Return all events and the story of every PAUSE exit; the first call runs the scenario again."""
+        if self.again.recording is None:
+            from pleemu.trace.recording import record
+
+            self.again.recording = record(self, self.again.policy, self.again.programs)
+        return self.again.recording
+
+    def frames(self) -> Frames:
+        """Return data frames by name, made at the first call: see `pleemu.trace.columns` for what they hold.
+
+        They are ``exits``, ``decisions``, ``switches``, ``operations``, ``windows``, ``yields``, ``locks``, ``runs``;
+        the `number` of a PAUSE exit joins the first two. Needs pandas: ``pip install 'pleemu[frames]'``.
+        """
+        if self.again.frames is None:
+            from pleemu.report.frames import frames_of, need_pandas
+
+            need_pandas()
+            self.again.frames = MappingProxyType(frames_of(self.recording()))
+        return self.again.frames
+
+    def summary(self) -> DataFrame:
+        """Return one row of counts, shares and times, as `Results.summary` has of each run."""
+        from pleemu.report.frames import summary_frame
+
+        return summary_frame([(self.policy, self)])
+
+    def to_parquet(self, folder: str | Path) -> tuple[Path, ...]:
+        """Write each frame to ``folder/NAME.parquet`` and return the files."""
+        from pleemu.report.frames import write_parquet
+
+        return write_parquet(self.frames(), folder)
+
+    def _repr_html_(self) -> str:
+        from pleemu.report.html import run_html
+
+        return run_html(self)
+
+
+class Results(tuple[Result, ...]):
+    """The runs of a comparison, in order; also by name: ``results["debooster"]``."""
+
+    names: tuple[str, ...]  # of the cases: the policies, unless something else differs
+    what: str  # in what they differ
+    _frames: Frames | None
+
+    def __new__(cls, cases: Iterable[tuple[str, Result]] = (), what: str = "policy") -> Results:
+        named = tuple(cases)
+        made = super().__new__(cls, (run for _, run in named))
+        made.names = tuple(name for name, _ in named)
+        made.what = what
+        made._frames = None
+        return made
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        return tuple(self.items()), self.what
+
+    @overload
+    def __getitem__(self, key: str | SupportsIndex, /) -> Result: ...
+    @overload
+    def __getitem__(self, key: slice, /) -> tuple[Result, ...]: ...
+    def __getitem__(self, key: Any, /) -> Any:
+        if not isinstance(key, str):
+            return super().__getitem__(key)
+        if key not in self.names:
+            raise PleemuError(f"{key!r}: there is no such run in this comparison{nearest(key, self.names)}")
+        return super().__getitem__(self.names.index(key))
+
+    def items(self) -> Iterator[tuple[str, Result]]:
+        """Yield each run with the name of its case."""
+        return zip(self.names, self, strict=True)
+
+    def frames(self) -> Frames:
+        """Return the frames of all runs below each other; `case` and `policy` say whose a row is."""
+        if self._frames is None:
+            from pleemu.report.frames import joined
+
+            self._frames = MappingProxyType(joined([(name, run, run.frames()) for name, run in self.items()]))
+        return self._frames
+
+    def summary(self) -> DataFrame:
+        """Return a row for each run: its counts, shares and times."""
+        from pleemu.report.frames import summary_frame
+
+        return summary_frame(list(self.items()))
+
+    def to_parquet(self, folder: str | Path) -> tuple[Path, ...]:
+        """Write each frame, and the summary, to ``folder/NAME.parquet`` and return the files."""
+        from pleemu.report.frames import write_parquet
+
+        return write_parquet({**self.frames(), "summary": self.summary()}, folder)
+
+    def _repr_html_(self) -> str:
+        from pleemu.report.html import compare_html
+
+        return compare_html(tuple(self.items()), self.what)
+
+
+def in_hand(run: Run, policy: Policy, programs: Mapping[Program, Image]) -> Result:
+    """Return a run with what it takes to run it again."""
+    values = {one.name: getattr(run, one.name) for one in attrs.fields(Run)}
+    return Result(**values, again=_Again(policy, programs))

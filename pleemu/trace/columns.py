@@ -1,0 +1,291 @@
+"""A recording as tables of columns: NumPy arrays and lists, by name. Data frames and pages are made from them.
+
+    exits        a row for each VM exit          decisions    one for each PAUSE exit: what KVM made of it
+    switches     one for each sched_switch       operations   one for each `operation_done`
+    windows      one for each change of the PLE window        yields       one for each directed yield
+    locks        one for each wait and each critical section  runs         one for each run of PAUSE exits
+
+Columns are named after the fields of the tracepoints where there are such: `cpu` is a pCPU, `vcpu_id` a vCPU's number
+in its VM. Times are since the run began, or durations, in ns, as the names say. Where there is no such time or number,
+there is `ABSENT`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pleemu.hardware.isa import (
+    PROBE_LOCK_ACQUIRED,
+    PROBE_LOCK_RELEASED,
+    PROBE_LOCK_WAIT,
+    PROBE_LOCK_WAIT_OVER,
+    PROBE_OPERATION_DONE,
+)
+from pleemu.observe import events as of
+from pleemu.observe.records import RUN_GAP_NS
+from pleemu.trace.recording import Recording, thread_names
+
+ABSENT = -1
+SPINNING, CRITICAL = "spinning", "critical section"
+
+Columns = dict[str, Any]  # name -> array or list, all of one length
+
+
+def tables(recording: Recording) -> dict[str, Columns]:
+    """Return all tables of a recording."""
+    maker = _Maker(recording)
+    exits = maker.exits()
+    return {
+        "exits": exits,
+        "decisions": maker.decisions(),
+        "switches": maker.switches(),
+        "operations": maker.operations(),
+        "windows": maker.windows(),
+        "yields": maker.yields(),
+        "locks": maker.locks(),
+        "runs": continuous_runs(exits),
+    }
+
+
+class _Maker:
+    def __init__(self, recording: Recording) -> None:
+        scenario = recording.scenario
+        self._recording = recording
+        self._events = recording.events
+        self._names = np.array(thread_names(scenario), object)
+        self._vm = np.array([number for number, vm in enumerate(scenario.vm) for _ in range(vm.vcpus)])
+        self._vm_names = np.array([vm.name for vm in scenario.vm], object)
+        self._ids = np.array([vcpu for vm in scenario.vm for vcpu in range(vm.vcpus)])
+        self._number = {name: number for number, name in enumerate(self._names[: len(self._ids)].tolist())}
+        self._amd = scenario.hardware.is_amd
+
+    def exits(self) -> Columns:
+        """Each kvm_exit; `number` is that of a PAUSE exit, as `pleemu explain` takes it."""
+        rows, index = self._of(of.KVM_EXIT)
+        pause = rows["a"] == of.PAUSE_INSTRUCTION
+        cycles = rows["cycle"]
+        entered_before, entered_after = self._entries_around(rows, index)
+        reasons = of.exit_reasons(self._amd)
+        return {
+            "number": np.where(pause, np.cumsum(pause), ABSENT),
+            "time_ns": self._ns(cycles),
+            **self._where(rows),
+            "exit_reason": [reasons.get(reason, str(reason)) for reason in rows["a"].tolist()],
+            "guest_rip": rows["b"].astype(np.uint64),
+            "symbol": self._symbols(rows["vcpu"], rows["b"]),
+            "guest_ns": np.where(entered_before >= 0, self._ns(cycles) - self._ns(entered_before), ABSENT),
+            "host_ns": np.where(entered_after >= 0, self._ns(entered_after) - self._ns(cycles), ABSENT),
+            "ple_window": np.where(pause, self._window_at(rows, index), ABSENT),
+        }
+
+    def decisions(self) -> Columns:
+        """Each PAUSE exit: what the spinner waited for, whom KVM nominated, who ran, and what came of it."""
+        stories = self._recording.stories
+        spinners = np.array([self._number[one.spinner] for one in stories], np.int64)
+
+        def column(value: Callable[[Any], Any]) -> list[Any]:
+            return [value(one) for one in stories]
+
+        def number(value: Callable[[Any], int | None]) -> NDArray[Any]:
+            found = (value(one) for one in stories)
+            return np.array([ABSENT if one is None else one for one in found], np.int64)
+
+        return {
+            "number": number(lambda one: one.number),
+            "time_ns": number(lambda one: one.at_ns),
+            "cpu": number(lambda one: one.pcpu),
+            **self._vcpus(spinners),
+            "guest_rip": np.array([one.rip for one in stories], np.uint64),
+            "symbol": column(lambda one: one.symbol),
+            "waits_for": column(lambda one: one.waits_for),
+            "lock": np.array([one.lock or 0 for one in stories], np.uint64),
+            "lock_symbol": column(lambda one: one.lock_symbol),
+            "looked_at": number(lambda one: len(one.looked_at)),
+            "useful": column(lambda one: " ".join(one.useful)),
+            "target": column(lambda one: one.target or ""),
+            "target_cpu": number(lambda one: one.target_pcpu),
+            "verdict": column(lambda one: one.verdict),
+            "accepted": np.array([one.accepted for one in stories], bool),
+            "next": column(lambda one: one.next_here or ""),
+            "honoured": np.array([_honoured(one) for one in stories], bool),
+            "hint": column(lambda one: one.hint),
+            "distance_ns": [one.distance_ns for one in stories],  # may be negative
+            "limit_ns": [one.limit_ns for one in stories],
+            "ran_after_ns": number(lambda one: one.ran_after_ns),
+            "moved_after_ns": number(lambda one: one.moved_after_ns),
+            "over_after_ns": number(lambda one: one.over_after_ns),
+        }
+
+    def switches(self) -> Columns:
+        """Each sched_switch."""
+        rows, _ = self._of(of.SCHED_SWITCH)
+        return {
+            "time_ns": self._ns(rows["cycle"]),
+            "cpu": rows["pcpu"],
+            "prev": self._names[rows["a"]],
+            "prev_state": np.array(of.STATE_NAMES, object)[rows["c"]],
+            "next": self._names[rows["b"]],
+        }
+
+    def operations(self) -> Columns:
+        """Each operation that a guest has reported."""
+        rows, _ = self._of(of.PROBE)
+        rows = rows[rows["a"] == PROBE_OPERATION_DONE]
+        return {"time_ns": self._ns(rows["cycle"]), **self._where(rows)}
+
+    def windows(self) -> Columns:
+        """Each kvm_ple_window_update: in TSC ticks, on AMD in PAUSEs."""
+        rows, _ = self._of(of.PLE_WINDOW)
+        return {"time_ns": self._ns(rows["cycle"]), **self._where(rows), "old": rows["a"], "new": rows["b"]}
+
+    def yields(self) -> Columns:
+        """Each directed yield; `hypercall` is the number of the one that asked for it, 0: kvm_vcpu_on_spin."""
+        rows, _ = self._of(of.YIELD_TO)
+        return {
+            "time_ns": self._ns(rows["cycle"]),
+            **self._where(rows),
+            "target": self._names[rows["a"]],
+            "result": rows["b"],
+            "hypercall": rows["c"],
+        }
+
+    def locks(self) -> Columns:
+        """Each wait for a lock (`spinning`) and each critical section; those open at the end last until then."""
+        rows, _ = self._of(of.PROBE)
+        rows = rows[np.isin(rows["a"], _OF_LOCKS)]
+        found = sorted(_spans(rows, int(self._recording.run.cycles)))
+        begin, vcpu, what, lock, end = (np.array(one) for one in zip(*found, strict=True)) if found else [_NONE] * 5
+        return {
+            "time_ns": self._ns(begin),
+            **self._vcpus(vcpu),
+            "what": np.array((SPINNING, CRITICAL), object)[what],
+            "lock": lock.astype(np.uint64),
+            "lock_symbol": self._symbols(vcpu, lock),
+            "duration_ns": self._ns(end) - self._ns(begin),
+        }
+
+    def _of(self, kind: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return the events of a kind, and where they are."""
+        (index,) = np.nonzero(self._events["kind"] == kind)
+        return self._events[index], index
+
+    def _ns(self, cycles: Any) -> Any:
+        return self._recording.ns(cycles)
+
+    def _where(self, rows: NDArray[Any]) -> Columns:
+        return {"cpu": rows["pcpu"], **self._vcpus(rows["vcpu"])}
+
+    def _vcpus(self, vcpu: NDArray[Any]) -> Columns:
+        return {"vm": self._vm_names[self._vm[vcpu]], "vcpu_id": self._ids[vcpu]}
+
+    def _symbols(self, vcpus: NDArray[Any], addresses: NDArray[Any]) -> list[str]:
+        images = self._recording.images
+
+        @cache
+        def symbol(vm: int, address: int) -> str:
+            return images[vm].symbol_at(address)
+
+        pairs = zip(self._vm[vcpus].tolist(), addresses.tolist(), strict=True)
+        return [symbol(vm, address) for vm, address in pairs]
+
+    def _entries_around(self, rows: NDArray[Any], index: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return the cycles of the kvm_entry before and behind each exit, or ABSENT."""
+        entries, entry_index = self._of(of.KVM_ENTRY)
+        before, after = np.full(len(rows), ABSENT), np.full(len(rows), ABSENT)
+        for vcpu in range(len(self._vm)):
+            mine = rows["vcpu"] == vcpu
+            cycles = entries["cycle"][entries["vcpu"] == vcpu]
+            place = np.searchsorted(entry_index[entries["vcpu"] == vcpu], index[mine])
+            padded = np.concatenate(([ABSENT], cycles, [ABSENT]))
+            before[mine], after[mine] = padded[place], padded[place + 1]
+        return before, after
+
+    def _window_at(self, rows: NDArray[Any], index: NDArray[Any]) -> NDArray[Any]:
+        """Return the PLE window that was in force at each exit: growth follows it."""
+        first = self._first_window()
+        updates, update_index = self._of(of.PLE_WINDOW)
+        window = np.full(len(rows), first)
+        for vcpu in range(len(self._vm)):
+            mine, its = rows["vcpu"] == vcpu, updates["vcpu"] == vcpu
+            news = np.concatenate(([first], updates["b"][its]))
+            window[mine] = news[np.searchsorted(update_index[its], index[mine])]
+        return window
+
+    def _first_window(self) -> int:
+        """Return the window that a vCPU begins with."""
+        kvm = self._recording.scenario.kvm_under(self._recording.policy)
+        return int(kvm.pause_filter_count if self._amd else kvm.ple_window)
+
+
+def continuous_runs(exits: Columns) -> Columns:
+    """Return the runs of PAUSE exits: same vCPU, same RIP, at most 1 ms from one kvm_exit to the next."""
+    (pause,) = np.nonzero(np.asarray(exits["number"]) >= 0)
+    vm, vcpu = np.asarray(exits["vm"], object)[pause].astype(str), np.asarray(exits["vcpu_id"])[pause]
+    time, rip = np.asarray(exits["time_ns"])[pause], np.asarray(exits["guest_rip"])[pause]
+    order = np.lexsort((time, vcpu, vm))
+    breaks = (
+        (vm[order][1:] != vm[order][:-1])
+        | (vcpu[order][1:] != vcpu[order][:-1])
+        | (rip[order][1:] != rip[order][:-1])
+        | (np.diff(time[order]) > RUN_GAP_NS)
+    )
+    firsts = np.concatenate(([0], np.nonzero(breaks)[0] + 1)) if len(order) else np.zeros(0, np.int64)
+    lasts = np.concatenate((firsts[1:], [len(order)])) - 1 if len(order) else firsts
+    begins, ends = pause[order[firsts]], pause[order[lasts]]
+    chronological = np.argsort(begins)
+    begins, ends, length = begins[chronological], ends[chronological], (lasts - firsts + 1)[chronological]
+    taken = {name: np.asarray(exits[name], object)[begins] for name in ("vm", "symbol")}
+    numbers = {
+        name: np.asarray(exits[name]) for name in ("number", "time_ns", "cpu", "vcpu_id", "guest_rip", "ple_window")
+    }
+    span = numbers["time_ns"][ends] - numbers["time_ns"][begins]
+    return {
+        "first": numbers["number"][begins],
+        "time_ns": numbers["time_ns"][begins],
+        "cpu": numbers["cpu"][begins],
+        "vm": taken["vm"],
+        "vcpu_id": numbers["vcpu_id"][begins],
+        "guest_rip": numbers["guest_rip"][begins],
+        "symbol": taken["symbol"],
+        "length": length,
+        "duration_ns": span,
+        "period_ns": np.where(length > 1, span / np.maximum(length - 1, 1), np.nan),
+        "first_window": numbers["ple_window"][begins],
+        "last_window": numbers["ple_window"][ends],
+    }
+
+
+_NONE = np.zeros(0, np.int64)
+_OF_LOCKS = (PROBE_LOCK_WAIT, PROBE_LOCK_ACQUIRED, PROBE_LOCK_RELEASED, PROBE_LOCK_WAIT_OVER)
+
+
+def _spans(rows: NDArray[Any], until: int) -> Iterator[tuple[int, int, int, int, int]]:
+    """Yield begin, vCPU, what (0 spinning, 1 critical section), lock and end, in cycles."""
+    opened: dict[tuple[int, int, int], list[int]] = {}
+    columns = (rows[name].tolist() for name in ("cycle", "vcpu", "a", "b"))
+
+    def close(vcpu: int, what: int, lock: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
+        if begins := opened.get((vcpu, what, lock)):
+            yield begins.pop(), vcpu, what, lock, end
+
+    for cycle, vcpu, probe, lock in zip(*columns, strict=True):
+        if probe == PROBE_LOCK_WAIT:
+            opened.setdefault((vcpu, 0, lock), []).append(cycle)
+            continue
+        yield from close(vcpu, 1 if probe == PROBE_LOCK_RELEASED else 0, lock, cycle)
+        if probe == PROBE_LOCK_ACQUIRED:
+            opened.setdefault((vcpu, 1, lock), []).append(cycle)
+    for (vcpu, what, lock), begins in opened.items():
+        for begin in begins:
+            yield begin, vcpu, what, lock, max(begin, until)
+
+
+def _honoured(story: Any) -> bool:
+    """Did the target's scheduler pick it the next time that it chose?"""
+    picked = story.next_here if story.target_pcpu == story.pcpu else story.next_there
+    return bool(story.accepted) and picked == story.target

@@ -1,0 +1,103 @@
+"""All that happened in a run, in memory: its events, and the story of every PAUSE exit.
+
+A run keeps counters, not events. But a run repeats exactly, so whoever wants to look closer runs it again with
+everything noted: that takes as long as the run did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from attrs import define, field, frozen
+from numpy.typing import NDArray
+
+from pleemu.errors import PleemuError
+from pleemu.guest.image import Image
+from pleemu.machine.result import Run
+from pleemu.machine.story import Stories, Story
+from pleemu.observe.events import EVENT
+from pleemu.policy import Policy
+from pleemu.scenario import Program, Scenario
+
+EVENT_LIMIT = 20_000_000  # 56 bytes each: a GiB
+
+Progress = Callable[[int, int], None]  # done_ns, total_ns
+
+
+@frozen(kw_only=True)
+class Recording:
+    """A run with everything that was noted of it."""
+
+    run: Run
+    policy: Policy
+    events: NDArray[Any] = field(repr=False, eq=False)  # of `pleemu.observe.events.EVENT`, in order
+    stories: tuple[Story, ...] = field(repr=False, eq=False)  # of PAUSE exits, by number
+    images: tuple[Image, ...] = field(repr=False, eq=False)  # by VM
+
+    @property
+    def scenario(self) -> Scenario:
+        """What was run."""
+        return self.run.scenario
+
+    def ns(self, cycles: Any) -> Any:
+        """Core cycles -> nanoseconds, rounded down, as all reports have them; of one number or of an array."""
+        khz = self.scenario.hardware.core_rate_khz
+        return cycles // khz * 1_000_000 + cycles % khz * 1_000_000 // khz  # in two steps, so that 64 bits suffice
+
+
+def record(
+    run: Run,
+    policy: Policy,
+    programs: Mapping[Program, Image],
+    *,
+    progress: Progress | None = None,
+    limit: int = EVENT_LIMIT,
+) -> Recording:
+    """Run again what has been run, and note everything.
+
+    Raises `PleemuError` for a run of more than ``limit`` events, and for a policy of one's own in plain Python that
+    does not do the same twice.
+    """
+    from pleemu.machine.run import simulate  # here, because it brings the compiler
+
+    events = _Events(limit)
+    stories = Stories(frozenset(range(1, run.ple.exits + 1)))
+    again = simulate(
+        run.scenario, policy=policy, events=events.take, stories=stories, progress=progress, programs=dict(programs)
+    )
+    if again.digest != run.digest:
+        raise PleemuError(
+            f"policy {run.policy!r} did not do the same when it ran again, so its run cannot be shown; "
+            "let it decide by its arguments alone"
+        )
+    images = tuple(programs[run.scenario.program_of(vm)] for vm in run.scenario.vm)
+    return Recording(run=run, policy=policy, events=events.whole(), stories=stories.found, images=images)
+
+
+@define
+class _Events:
+    limit: int
+    _chunks: list[NDArray[Any]] = field(factory=list)
+    _count: int = 0
+
+    def take(self, chunk: NDArray[Any]) -> None:
+        self._count += len(chunk)
+        if self._count > self.limit:
+            raise PleemuError(
+                f"this run has more than {self.limit:,} events, too many to keep in memory; "
+                "shorten it by duration, or write a trace"
+            )
+        self._chunks.append(chunk)
+
+    def whole(self) -> NDArray[Any]:
+        return np.concatenate(self._chunks) if self._chunks else np.zeros(0, EVENT)
+
+
+def thread_names(scenario: Scenario) -> Sequence[str]:
+    """Return what each thread is called, by its number in events, and at -1 the idle one."""
+    names = [f"{vm.name}/{vcpu}" for vm in scenario.vm for vcpu in range(vm.vcpus)]
+    for one in scenario.thread:
+        names += [f"{one.name}/{copy}" if one.count > 1 else one.name for copy in range(one.count)]
+    return [*names, "idle"]
