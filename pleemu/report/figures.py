@@ -1,0 +1,122 @@
+"""What all figures share: matplotlib without a screen, one look, and files that appear when they are whole.
+
+matplotlib is imported when the first figure is made. No global state of it is read or changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import tempfile
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pleemu.errors import PleemuError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SUFFIXES = (".png", ".svg", ".pdf")
+_DPI = 150
+_LOOK = {
+    "font.size": 8.5,
+    "font.family": ["DejaVu Sans"],
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#8a939c",
+    "axes.labelcolor": "#3b444d",
+    "axes.axisbelow": True,
+    "xtick.color": "#59636d",
+    "ytick.color": "#59636d",
+    "text.color": "#1d242b",
+    "grid.color": "#dfe3e7",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "text.parse_math": False,  # a name is a name
+    "svg.hashsalt": "pleemu",  # the same picture is the same file
+    "svg.fonttype": "none",
+}
+
+
+def look() -> Any:
+    """Return a context in which figures are made and drawn: pleemu's look, whatever the user's own is."""
+    matplotlib = need_matplotlib()
+    return matplotlib.rc_context({**matplotlib.rcParamsDefault, **_LOOK, "backend": "agg"})
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of a size in inches, which a notebook shows."""
+    need_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    class Shown(Figure):
+        def _repr_png_(self) -> bytes:
+            return _drawn(self, "png")
+
+    figure = Shown(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def need_matplotlib() -> Any:
+    """Return matplotlib, or say how to install it."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise PleemuError("plots need matplotlib, which is not installed: pip install 'pleemu[plots]'") from None
+    return matplotlib
+
+
+def check_plot(path: Path) -> None:
+    """Refuse what `save` could not write, before a long run."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise PleemuError(f"--plot {path}: a plot is {', '.join(SUFFIXES)}; name it as in --plot out.png")
+    if not path.parent.is_dir():
+        raise PleemuError(f"--plot {path}: there is no folder {path.parent}; make it, or name another")
+    need_matplotlib()
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write a figure; its suffix says how. The file gets its name when it is whole."""
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise PleemuError(f"{path}: a plot is {', '.join(SUFFIXES)}")
+    write_whole(path, _drawn(figure, path.suffix.lower()[1:]), "the plot")
+
+
+def _drawn(figure: Figure, form: str) -> bytes:
+    file = io.BytesIO()
+    undated: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    with look(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a name in a script that the font has not
+        figure.savefig(file, format=form, dpi=_DPI, metadata=undated.get(form))
+    return file.getvalue()
+
+
+def write_whole(path: Path, content: bytes, what: str) -> None:
+    """Write a file so that it appears under its name when it is whole; a device is written as it is."""
+    part = None
+    try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(content)
+            return
+        final = path.resolve()
+        descriptor, part = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(part, 0o666 & ~umask)
+        os.replace(part, final)
+    except (OSError, ValueError) as error:
+        if part is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(part)
+        raise PleemuError(f"{path}: {what} cannot be written: {getattr(error, 'strerror', None) or error}") from None
