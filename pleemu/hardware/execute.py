@@ -30,6 +30,7 @@ from pleemu.hardware.records import (
     FAULT_WRITE,
 )
 from pleemu.hardware.rotate import double_shift, rotate
+from pleemu.hardware.spin import GIVEN_UP, REPEATS, begin_watch, start_afresh, watch
 from pleemu.hardware.store_buffer import commit, fetch, put, take
 from pleemu.hardware.string import FAULTY, MORE, string_element
 from pleemu.hardware.syscall import syscall, sysret
@@ -52,6 +53,7 @@ from pleemu.hardware.why import (
     HLT_EXIT,
     PAUSE_EXIT,
     PROBED,
+    SPINS,
     STOPPED,
     VMCALL_EXIT,
     WINDOW,
@@ -75,16 +77,21 @@ def execute(m, p, v, now, ordered_until, free_until):
     executed = 0
     status = STOPPED
     shadow = cpu.shadow
+    spin = m.spin[p]
+    watching = spin.watching
+    patience = spin.patience
     while now < free_until:
         i = code[pc]
 
         # What spin loops consist of, without the general way's detours; the effect is the same.
         quick = i.quick
-        if quick != 0 and shadow == 0:
+        if quick != 0 and shadow | watching == 0:
             following = pc + 1
             if quick == OP.QUICK_JCC:
                 if flags.condition(cpu, i.condition):
                     following = i.target
+                    if following <= pc:
+                        patience -= 1
             elif quick == OP.QUICK_LOAD:
                 address = registers[i.base_register] + registers[i.index_register] * i.scale + i.displacement
                 offset = readable(space, address, i.width)
@@ -100,6 +107,8 @@ def execute(m, p, v, now, ordered_until, free_until):
                 else:
                     if pcpu.commit_at <= now:
                         commit(m, p, now)
+                        if pcpu.commit_at <= now:
+                            break
                     value, when = fetch(m, p, byte, i.width, now)
                     if when > now:
                         now = when
@@ -117,12 +126,17 @@ def execute(m, p, v, now, ordered_until, free_until):
                     break
             elif quick == OP.QUICK_JMP:
                 following = i.target
+                if following <= pc:
+                    patience -= 1
             elif quick != OP.QUICK_NOP:
                 result = registers[i.src] if quick == OP.QUICK_MOVE else i.immediate
                 registers[i.dst] = result if i.width == 8 else result & 0xFFFFFFFF
             now += i.cycles
             pc = following
             executed += 1
+            if patience < 0:
+                watching = begin_watch(m, p, v, pc, now, cpu.instructions + executed)
+                patience = spin.patience
             continue
 
         # Its operand was read when it began.
@@ -140,6 +154,8 @@ def execute(m, p, v, now, ordered_until, free_until):
                 break
             if pcpu.commit_at <= now:
                 commit(m, p, now)
+                if pcpu.commit_at <= now:
+                    break
             if pcpu.buffered > 0 and (i.drains == 1 or (i.stores == 1 and pcpu.buffered >= m.timing[0].store_buffer)):
                 now = pcpu.commit_at
                 break
@@ -445,14 +461,27 @@ def execute(m, p, v, now, ordered_until, free_until):
             m.timing[0].places += 1
             cpu.place = m.timing[0].places
         now += i.cycles
-        pc = following
         executed += 1
+        if watching == 1:
+            found = watch(m, p, v, pc, byte, following, now, cpu.instructions + executed)
+            if found == REPEATS:
+                status = SPINS
+            elif found == GIVEN_UP:
+                watching = 0
+                patience = spin.patience
+        if pcpu.buffered > 0:
+            # Whom the store wakes can interrupt this pCPU one IPI later.
+            free_until = min(free_until, pcpu.commit_at + m.cost[0].ipi)
+        pc = following
         if shadow == 1:  # the one instruction behind STI is done
             cpu.shadow = 0
             status = WINDOW
         shadow = cpu.shadow
-        if status == WINDOW:
+        if status != STOPPED:
             break
     cpu.pc = pc
     cpu.instructions += executed
+    spin.patience = patience
+    if status != STOPPED and status != SPINS:
+        start_afresh(m, p)
     return status, now

@@ -11,7 +11,8 @@ from pleemu.hardware.isa import RSP
 from pleemu.hardware.memory import readable, store
 from pleemu.hardware.protection import is_protected
 from pleemu.hardware.records import COMPUTING, FAULT_READONLY, FAULT_VECTOR, FAULT_WRITE, IDLE, NEVER, NO_FAULT, POLLING
-from pleemu.jit import compiled
+from pleemu.hardware.spin import hasten, is_spun_on, wake_spinners
+from pleemu.jit import compiled, inlined
 
 # Selectors as Linux lays out its GDT: what an interrupt frame shows.
 KERNEL_CS, KERNEL_SS = 0x10, 0x18
@@ -26,6 +27,7 @@ def send_host_interrupt(m, pcpu_index, arrival):
         pcpu.interrupt_at = arrival
         if pcpu.phase in (IDLE, POLLING, COMPUTING):
             pcpu.cycle = min(pcpu.cycle, arrival)
+        hasten(m, pcpu_index, arrival)
 
 
 @compiled
@@ -104,6 +106,25 @@ def end_of_interrupt(cpu):
         clear_vector(cpu.isr, vector)
 
 
+@inlined
+def frame_top(cpu):
+    """Where the frame of an interrupt ends (SDM 3 6.14.2, 6.14.4)."""
+    return (cpu.rsp0 if cpu.cpl == 3 else cpu.registers[RSP]) & -16
+
+
+@compiled
+def make_way_for_frame(m, v, now):
+    """Unpark who reads the lines that the frame of an interrupt would be written to; False if there is nobody."""
+    cpu = m.cpu[v]
+    space = m.space[cpu.space]
+    offset = readable(space, frame_top(cpu) - 40, 40)
+    byte = space.first_word * 8 + offset
+    if offset < 0 or not is_spun_on(m, byte, 40):
+        return False
+    wake_spinners(m, byte, 40, now)
+    return True
+
+
 @compiled
 def deliver(m, v, vector, now):
     """Deliver ``vector`` through the VM's table (SDM 3 6.14): five quads on the stack; returns a fault or NO_FAULT."""
@@ -113,10 +134,7 @@ def deliver(m, v, vector, now):
     fault = m.fault[0]
     if handler < 0:
         return set_fault(fault, FAULT_VECTOR, v, cpu.pc, vector, 0, now)
-    top = cpu.registers[RSP]
-    if cpu.cpl == 3:
-        top = cpu.rsp0
-    top &= -16
+    top = frame_top(cpu)
     offset = readable(space, top - 40, 40)
     if offset < 0:
         return set_fault(fault, FAULT_WRITE, v, cpu.pc, top - 40, 40, now)

@@ -209,6 +209,7 @@ INSTRUCTION = np.dtype(
         ("stores", "i8"),       # 1: needs room in the store buffer
         ("drains", "i8"),       # 1: waits until the store buffer is empty
         ("ordered", "i8"),      # 1: others can see it, it sees others, or it can end the run
+        ("steady", "i8"),       # 1: changes registers and flags alone, the same way at any time
         ("quick", "i8"),        # one of QUICK_*: a common form that needs no general operands
         ("displacement", "i8"),
         ("immediate", "i8"),
@@ -232,6 +233,12 @@ _DIRECT = (OP_JMP, OP_JCC, OP_JRCXZ, OP_LOOP)
 _DRAINS = (OP_MFENCE, OP_IRETQ, OP_CPUID, OP_INVLPG, OP_HLT, OP_VMCALL, OP_END)
 _PUSHES = (OP_CALL, OP_CALL_INDIRECT, OP_PUSH, OP_PUSHFQ)
 _BIT_TESTS = (OP_BT, OP_BTS, OP_BTR, OP_BTC)
+# If they do not write to memory: what a loop may consist of that is skipped. PAUSE has a time, but `spin` knows it.
+_STEADY = (
+    OP_NOP, OP_MOV, OP_MOVZX, OP_MOVSX, OP_LEA, *range(OP_ADD, OP_XCHG + 1), *range(OP_BT, OP_LOOP + 1),
+    OP_SETCC, OP_CMOVCC, OP_IMUL, OP_IMUL_CONSTANT, OP_MUL_WIDE, OP_IMUL_WIDE, OP_SIGN, OP_CLC, OP_STC, OP_CMC,
+    OP_LAHF, OP_SAHF, OP_PAUSE, OP_FENCE, OP_MFENCE,
+)  # fmt: skip
 
 
 def prepare(table: np.recarray, cycles: tuple[int, ...]) -> None:
@@ -257,6 +264,7 @@ def prepare(table: np.recarray, cycles: tuple[int, ...]) -> None:
     visible = np.isin(table.op, (*_STACK, OP_PROBE)) & ~((table.op == OP_PROBE) & (table.probe == PROBE_WORK))
     may_stop = np.isin(table.op, _MAY_STOP) | (np.isin(table.op, _DIRECT) & (table.target < 0))
     table.ordered = in_memory | strings | visible | may_stop | (table.drains == 1)
+    table.steady = np.isin(table.op, _STEADY) & (table.writes == 0) & (table.locked == 0)
     table.quick = _quick(table)
 
 

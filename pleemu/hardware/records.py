@@ -82,6 +82,43 @@ LINE = np.dtype(
         ("owner", "i8"),          # 1 + the pCPU that holds it alone and may write, 0: none
         ("written", "i8"),        # 1: by anybody
         ("promised_until", "i8"),  # a writer that asked gets it then; who asks later comes after it
+        ("spinners", "i8"),       # parked pCPUs that read it (spin.py)
+    ],
+    align=True,
+)
+
+SPUN_LINES = 8  # cache lines that a loop may read to be skipped
+
+# A loop of which a pCPU may skip whole turns (spin.py).
+SPIN = np.dtype(
+    [
+        ("active", "i8"),        # 1: loops are skipped
+        ("parked", "i8"),        # NOT_PARKED, IN_LOOP, AT_WORK
+        # while parked
+        ("since", "i8"),         # cycle at which its first turn begins
+        ("period", "i8"),        # cycles of a turn
+        ("instructions", "i8"),  # of a turn
+        ("pauses", "i8"),        # of a turn
+        ("last_pause", "i8"),    # cycles from the beginning of a turn to its last PAUSE
+        ("lines", "i8"),         # number of lines that it reads
+        ("line", "i8", (SPUN_LINES,)),
+        # while watched
+        ("watching", "i8"),
+        ("head", "i8"),          # table index of the instruction at which the watch began
+        ("head_cycle", "i8"),
+        ("head_instructions", "i8"),
+        ("head_pauses", "i8"),
+        ("registers", "i8", (REGISTERS,)),
+        ("flag_result", "i8"),
+        ("flag_carry", "i8"),
+        ("first_pause", "i8"),   # cycle of the first PAUSE since, -1 none
+        ("latest_pause", "i8"),
+        ("narrowest", "i8"),     # least distance between two PAUSEs, in cycles
+        ("widest", "i8"),
+        # when to watch
+        ("patience", "i8"),      # backward branches until the next watch
+        ("wait", "i8"),          # after the next one in vain
+        ("effort", "i8"),        # instructions of a watch
     ],
     align=True,
 )

@@ -17,6 +17,7 @@ instruction begins again. A buffer belongs to a pCPU; no vCPU leaves its guest b
 from pleemu.hardware.cache import LINE_SHIFT, arrive, ask, may_read, may_write, promise
 from pleemu.hardware.memory import load, mask_of, store
 from pleemu.hardware.records import BUFFER_LIMIT, NEVER
+from pleemu.hardware.spin import is_spun_on, wake_spinners
 from pleemu.jit import compiled
 
 
@@ -145,12 +146,17 @@ def prepare_commit(m, p, earliest, now):
 
 @compiled
 def commit(m, p, now):
-    """Commit the stores of pCPU ``p`` that are due at ``now``, in order."""
+    """Commit the stores of pCPU ``p`` that are due at ``now``, in order.
+
+    One that would take a line from somebody parked stays due: `make_way` comes first.
+    """
     pcpu = m.pcpu[p]
     while pcpu.commit_at <= now:
         at = pcpu.commit_at
         entry = m.buffer[p, pcpu.oldest]
         if pcpu.promised == 1:
+            if is_spun_on(m, entry.byte, entry.width):
+                return
             arrive(m, p, entry.byte, entry.width, 1)
             pcpu.promised = 0
         elif not may_write(m, p, entry.byte, entry.width):
@@ -160,3 +166,20 @@ def commit(m, p, now):
         pcpu.oldest = (pcpu.oldest + 1) % BUFFER_LIMIT
         pcpu.buffered -= 1
         prepare_commit(m, p, at + 1, at)
+
+
+@compiled
+def make_way(m, p):
+    """Unpark who reads the lines that pCPU ``p`` is about to take for itself; False if there is nobody."""
+    pcpu = m.pcpu[p]
+    found = False
+    if pcpu.commit_at <= pcpu.cycle and pcpu.promised == 1:
+        entry = m.buffer[p, pcpu.oldest]
+        if is_spun_on(m, entry.byte, entry.width):
+            wake_spinners(m, entry.byte, entry.width, pcpu.commit_at)
+            found = True
+    elif pcpu.awaited_at <= pcpu.cycle and pcpu.awaited_alone == 1:
+        if is_spun_on(m, pcpu.awaited_byte, pcpu.awaited_size):
+            wake_spinners(m, pcpu.awaited_byte, pcpu.awaited_size, pcpu.cycle)
+            found = True
+    return found

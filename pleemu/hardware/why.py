@@ -14,4 +14,5 @@
     ICR_WRITTEN,  # pc is at a WRMSR whose IPI the processor may send without an exit
     CR8_EXIT,
     VMCALL_EXIT,
-) = range(13)
+    SPINS,       # pc is where a loop begins that has come back to the same state
+) = range(14)

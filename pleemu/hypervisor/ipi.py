@@ -6,6 +6,7 @@ v5.6 arch/x86/kvm/lapic.c: __apic_accept_irq; virt/kvm/kvm_main.c: kvm_vcpu_wake
 from pleemu.hardware.apic import SVR_ENABLED
 from pleemu.hardware.interrupts import any_posted, deliverable, send_host_interrupt, set_vector, take_over_posted
 from pleemu.hardware.records import EXITING, GUEST, NEVER
+from pleemu.hardware.spin import hasten
 from pleemu.hypervisor.halt_poll import poll_sees
 from pleemu.hypervisor.wake_up import wake_thread
 from pleemu.jit import compiled
@@ -22,6 +23,7 @@ def accept_irq(m, p, target, vector, now, delay):
     if cpu.apicv == 1 and is_in_guest(m, p, m.task[target].cpu, target, now):
         # A notification on its way serves all that is posted, unless this one is there sooner.
         cpu.pir_at = min(cpu.pir_at, now + delay + cost.ipi + cost.posted)  # no exit
+        hasten(m, m.task[target].cpu, cpu.pir_at)
         return 0
     return kvm_vcpu_kick(m, p, target, now, delay)
 

@@ -15,6 +15,7 @@ KVM sees none of it: no trace event, and no mark for Strict Boost.
 
 from pleemu.hardware.apic import ICR_LEVEL, ICR_LOGICAL, ICR_MODE, ICR_VECTOR, destination_of
 from pleemu.hardware.interrupts import any_posted, send_host_interrupt, set_vector
+from pleemu.hardware.spin import hasten
 from pleemu.hypervisor.halt_poll import poll_sees
 from pleemu.hypervisor.ipi import is_in_guest, kvm_vcpu_wake_up
 from pleemu.jit import compiled
@@ -42,6 +43,7 @@ def virtualise_ipi(m, p, sender, now):
         send_host_interrupt(m, home, now + cost.ipi)
     elif is_in_guest(m, p, home, target, now):
         cpu.pir_at = min(cpu.pir_at, now + cost.ipi + cost.posted)
+        hasten(m, home, cpu.pir_at)
     elif m.pcpu[home].vcpu == target:
         poll_sees(m, home, now + 1)
     return True

@@ -26,7 +26,8 @@ from pleemu.hardware.cpuid import (
 from pleemu.hardware.memory import INTERRUPT_STACK, STACK_SLOT
 from pleemu.hardware.msr import STAR_SELECTORS
 from pleemu.hardware.protection import INSIDE, NO_INSTRUCTION
-from pleemu.hardware.records import BUFFER_LIMIT, CLOCK, CPU, FAULT, IDLE, LINE, NEVER, PCPU, SPACE, STORE, TIMING
+from pleemu.hardware.records import BUFFER_LIMIT, CLOCK, CPU, FAULT, IDLE, LINE, NEVER, PCPU, SPACE, SPIN, STORE, TIMING
+from pleemu.hardware.spin import SHORT, SOON
 from pleemu.hypervisor.ipi_aware import NOT_AWARE, V1_V2, V3
 from pleemu.hypervisor.records import (
     COST,
@@ -119,6 +120,7 @@ def build(
     *,
     recording: bool,
     telling: bool = False,
+    skipping: bool = True,
 ) -> tuple[Machine, Layout]:
     """Set up a machine. ``programs`` holds the image of every program of the scenario."""
     images = tuple(programs[scenario.program_of(vm)] for vm in scenario.vm)
@@ -144,6 +146,7 @@ def build(
         holders=np.zeros((lines, words), np.int64),
         domain=_domains(scenario),
         buffer=np.zeros((pcpus, BUFFER_LIMIT), STORE).view(np.recarray),
+        spin=_spins(pcpus, skipping),
         timing=_timing(scenario),
         clock=records(1, CLOCK),
         fault=records(1, FAULT),
@@ -311,6 +314,14 @@ def _pcpus(scenario: Scenario) -> Any:
         pcpus.tick_offset = numbers * share_ns * scenario.hardware.core_rate_khz // 1_000_000
     pcpus.next_tick = pcpus.tick_offset + scenario.hardware.core_rate_khz * 1000 // scenario.host.hz
     return pcpus
+
+
+def _spins(pcpus: int, skipping: bool) -> Any:
+    spins = records(pcpus, SPIN)
+    spins.active = skipping
+    spins.patience = SOON if skipping else NEVER
+    spins.wait, spins.effort = SOON, SHORT
+    return spins
 
 
 def _domains(scenario: Scenario) -> Any:

@@ -16,10 +16,18 @@ from pleemu.handle import pointer_to
 from pleemu.hardware.clock import cycles_to_ns
 from pleemu.hardware.execute import execute
 from pleemu.hardware.flags import rflags
-from pleemu.hardware.interrupts import deliver, deliverable, send_host_interrupt, take_over_posted
+from pleemu.hardware.interrupts import (
+    deliver,
+    deliverable,
+    make_way_for_frame,
+    send_host_interrupt,
+    take_over_posted,
+)
 from pleemu.hardware.isa import PROBE_OPERATION_DONE
 from pleemu.hardware.records import GUEST, IDLE, NEVER, NO_FAULT
-from pleemu.hardware.store_buffer import commit, receive_line
+from pleemu.hardware.spin import NOT_PARKED, park, park_at_work, start_afresh, unpark
+from pleemu.hardware.store_buffer import commit, make_way, receive_line
+from pleemu.hardware.system import is_at_work
 from pleemu.hardware.why import (
     CPUID_EXIT,
     CR8_EXIT,
@@ -29,6 +37,7 @@ from pleemu.hardware.why import (
     PAUSE_EXIT,
     PROBED,
     RDMSR_EXIT,
+    SPINS,
     VMCALL_EXIT,
     WRMSR_EXIT,
 )
@@ -67,6 +76,8 @@ def run_machine(machine):
     """Begin at cycle 0 or go on, until the end or until Python is wanted; return why."""
     m = pointer_to(machine)
     why = advance(m)
+    if why == FINISHED or why == PROGRESS:
+        settle(m)
     if why == FINISHED or why == STUCK:
         leave_open_intervals(m)
     return why
@@ -89,6 +100,8 @@ def advance(m):
             return STUCK if now == NEVER and run.next_birth == NEVER else FINISHED
         if now >= run.progress:
             return PROGRESS
+        if make_way(m, p):
+            continue
         if m.pcpu[p].commit_at <= m.pcpu[p].cycle:
             commit(m, p, now)
             continue
@@ -105,6 +118,14 @@ def advance(m):
             return FAULT
         if m.kvm[0].own_failed[0] != 0:
             return OWN_FAILED
+
+
+@compiled
+def settle(m):
+    """What Python may look at now is as if nothing had been skipped: nobody is parked for longer."""
+    for p in range(m.pcpu.shape[0]):
+        if m.spin[p].parked != NOT_PARKED:
+            unpark(m, p, m.pcpu[p].cycle)
 
 
 @compiled
@@ -152,9 +173,12 @@ def guest_step(m, p, ordered_until, others):
     pcpu = m.pcpu[p]
     v = pcpu.vcpu
     cpu = m.cpu[v]
+    if m.spin[p].parked != NOT_PARKED:
+        unpark(m, p, pcpu.cycle)
     now = pcpu.cycle
     if pcpu.awaited_at <= now:
         receive_line(m, p)
+        start_afresh(m, p)
     host_interrupt = next_host_interrupt(pcpu)
     if now >= host_interrupt or (now >= m.preemption[p].strike_at and strike(m, p, now)):
         begin_exit(m, p, EXTERNAL_INTERRUPT, now)
@@ -171,14 +195,26 @@ def guest_step(m, p, ordered_until, others):
             if pcpu.buffered > 0:
                 pcpu.cycle = pcpu.commit_at  # interrupts wait for the stores before them
                 return
+            if make_way_for_frame(m, v, now):
+                return
             cpu.injected = 0
+            start_afresh(m, p)
             if deliver(m, v, vector, now) == NO_FAULT:
                 pcpu.cycle = now + m.cost[0].delivery
             return
     # Nobody can interrupt this pCPU sooner than one IPI after the earliest of the others.
-    free_until = min(host_interrupt, cpu.pir_at, others + m.cost[0].ipi, m.run[0].until)
+    certain_until = min(host_interrupt, cpu.pir_at, m.run[0].until, m.run[0].progress)
+    free_until = min(certain_until, min(others, pcpu.commit_at) + m.cost[0].ipi)
+    if m.spin[p].active == 1 and cpu.shadow == 0 and pcpu.buffered == 0 and is_at_work(cpu, cpu.pc):
+        done = min(certain_until, now + cpu.work_left[cpu.work_depth - 1])
+        if done > free_until:
+            park_at_work(m, p, done)
+            return
     why, now = execute(m, p, v, now, ordered_until, free_until)
     pcpu.cycle = now
+    if why == SPINS:
+        park(m, p, v, certain_until)
+        return
     if why == PAUSE_EXIT:
         begin_exit(m, p, PAUSE_INSTRUCTION, now)
     elif why == HLT_EXIT:

@@ -53,20 +53,22 @@ def simulate(
     progress: Callable[[int, int], None] | None = None,
     programs: dict[Program, Image] | None = None,
     stories: Stories | None = None,
+    skip: bool = True,
 ) -> Run:
     """Run a scenario to its end.
 
     ``policy`` defaults to the scenario's own. ``events`` receives all events, in order, in
     arrays of `pleemu.observe.events.EVENT`. ``progress`` is called with (done, total) in ns.
     ``programs`` saves assembling them again where many runs share them. ``stories`` receives those of the PAUSE exits
-    that it wants. Raises `GuestError`
-    for a guest that cannot be loaded and `GuestFault` for one that its processor stops.
+    that it wants. Without ``skip`` every turn of every loop is executed: the same run, but slower (`hardware.spin`).
+    Raises `GuestError` for a guest that cannot be loaded and `GuestFault` for one that its processor stops.
     """
     policy = policy_named(scenario.policy) if policy is None else policy
     check_policy(policy, scenario.host.scheduler)
     programs = load_programs(scenario) if programs is None else programs
     try:
-        machine, layout = build(scenario, policy, programs, recording=events is not None, telling=stories is not None)
+        recording, telling = events is not None, stories is not None
+        machine, layout = build(scenario, policy, programs, recording=recording, telling=telling, skipping=skip)
     except MemoryError:
         raise ScenarioError("vm: the host has too little memory for these VMs; use fewer or smaller ones") from None
     go_on = ready(run_machine, machine)

@@ -57,6 +57,7 @@ class Machine(NamedTuple):
     holders: np.ndarray  # [line of memory, word] set of pCPUs that hold it
     domain: np.ndarray  # [p, word] set of pCPUs that share p's last-level cache
     buffer: np.recarray  # [p, place] store buffers
+    spin: np.recarray  # [p]
     timing: np.recarray  # [1]
     clock: np.recarray  # [1]
     fault: np.recarray  # [1]

@@ -6,6 +6,7 @@ in again is kept in `vcpu.resume`. A thread of the host goes on with its burst (
 
 from pleemu.hardware.clock import cycles_to_ns
 from pleemu.hardware.records import COMPUTING, ENTERING, HALTING, IDLE, RESCHEDULING, SWITCHING
+from pleemu.hardware.spin import start_afresh
 from pleemu.hypervisor.notifiers import kvm_sched_in, kvm_sched_out
 from pleemu.hypervisor.on_spin import end_spin
 from pleemu.hypervisor.own import ON_SCHED_IN, ON_SCHED_OUT, tell
@@ -154,5 +155,6 @@ def wake_from_idle(m, p):
 @compiled
 def go(m, p, phase, cycle):
     """Pass to ``phase``, which acts at ``cycle``."""
+    start_afresh(m, p)
     m.pcpu[p].phase = phase
     m.pcpu[p].cycle = cycle
