@@ -66,6 +66,16 @@ class Changes:
         bool, Parameter(negative=(), show_default=False, help="Print JSON only; the keys are listed below.")
     ] = False
 
+    skip: Annotated[
+        bool,
+        Parameter(
+            negative="--no-skip",
+            name="--skip",
+            show_default=False,
+            help="Add up the turns of loops that repeat themselves, or execute each: the same run, but slower.",
+        ),
+    ] = True
+
     def apply(self, scenario: Scenario, *, policy: str | None = None) -> Scenario:
         """Return the scenario with these changes."""
         overrides = Overrides(
@@ -88,7 +98,7 @@ class Changes:
         shorthands += [] if self.cflags is None else [f"--cflags={self.cflags}"]
         return shorthands + [
             f"--{setting}" if "." in setting.partition("=")[0] else f"--set={setting}" for setting in self.settings
-        ]
+        ]  # --no-skip changes no result
 
 
 _NO_CHANGES = Changes()
@@ -127,7 +137,7 @@ def run(
     _prepare()
     with progress_bar() as show:
         on_progress = None if show is None else lambda done, total: show(chosen.name, done, total)
-        result = run_once(chosen, trace=trace, trace_format=format, progress=on_progress)
+        result = run_once(chosen, trace=trace, trace_format=format, progress=on_progress, skip=changes.skip)
     if changes.json:
         _print_text(run_json(result))
     else:
@@ -170,7 +180,7 @@ def compare(
     _prepare()
     with progress_bar() as show:
         on_progress = None if show is None else lambda one, done, total: show(one.name, done, total)
-        results = compare_cases(compared.cases, progress=on_progress)
+        results = compare_cases(compared.cases, progress=on_progress, skip=changes.skip)
     if changes.json:
         _print_text(compare_json(results))
     elif compared.by_policy:
@@ -208,7 +218,8 @@ def explain(
     _prepare()
     with progress_bar() as show:
         on_progress = None if show is None else lambda done, total: show(chosen.name, done, total)
-        result, stories = explain_exits(chosen, [one for one in exits if is_exit(one)], progress=on_progress)
+        asked = [one for one in exits if is_exit(one)]
+        result, stories = explain_exits(chosen, asked, progress=on_progress, skip=changes.skip)
     if changes.json:
         _print_text(explain_json(result, stories))
     else:

@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 from reference.on_spin import Vcpu
 
-from pleemu.hardware.records import CLOCK, CPU, GUEST, IDLE, NEVER, PCPU
+from pleemu.hardware.records import CLOCK, CPU, GUEST, IDLE, NEVER, PCPU, SPIN
 from pleemu.hypervisor.on_spin import end_spin, kvm_vcpu_on_spin
 from pleemu.hypervisor.records import COST, KVM, PV, VCPU, VM
 from pleemu.jit import callable_alone
@@ -24,7 +24,7 @@ end_alone = callable_alone(end_spin)
 insert_alone = callable_alone(tree.insert)
 list_add_alone = callable_alone(mru.list_add)
 
-Pieces = namedtuple("Pieces", "pcpu cpu clock task rq tunables vcpu pv vm kvm cost journal event boost")
+Pieces = namedtuple("Pieces", "pcpu cpu spin clock task rq tunables vcpu pv vm kvm cost journal event boost")
 
 RUNNING, QUEUED, ASLEEP, DEAD = "running", "queued", "asleep", "dead"
 MS = 1_000_000
@@ -39,6 +39,7 @@ def machine(threads, pcpus, *, first=0, named="vanilla"):
     tasks = len(threads)
     m = Pieces(
         pcpu=records(pcpus, PCPU),
+        spin=records(pcpus, SPIN),
         cpu=records(tasks, CPU),
         clock=records(1, CLOCK),
         task=records(tasks, TASK),

@@ -12,7 +12,18 @@ from reference.apic import ALLOWED, READABLE, Apic, is_sendable, named, receiver
 from pleemu.hardware import interrupts, msr
 from pleemu.hardware.apic import is_destination
 from pleemu.hardware.isa import RAX, RCX, RDX
-from pleemu.hardware.records import CLOCK, CPU, FAULT, FAULT_DELIVERY, FAULT_DESTINATION, GUEST, NEVER, PCPU, SPACE
+from pleemu.hardware.records import (
+    CLOCK,
+    CPU,
+    FAULT,
+    FAULT_DELIVERY,
+    FAULT_DESTINATION,
+    GUEST,
+    NEVER,
+    PCPU,
+    SPACE,
+    SPIN,
+)
 from pleemu.hardware.why import FAULTED, STOPPED, WINDOW
 from pleemu.hypervisor import icr as icr_module
 from pleemu.hypervisor import ipi_virtualisation
@@ -33,8 +44,8 @@ virtualise_alone = callable_alone(ipi_virtualisation.virtualise_ipi)
 
 Pieces = namedtuple(
     "Pieces",
-    "pcpu cpu space index_of clock fault task rq tunables allowed placement balance sd vcpu pv vm kvm cost journal "
-    "event migrations",
+    "pcpu cpu spin space index_of clock fault task rq tunables allowed placement balance sd vcpu pv vm kvm cost "
+    "journal event migrations",
 )
 MASK = 2**64 - 1
 IPI, EACH, POSTED = 700, 50, 900
@@ -49,6 +60,7 @@ def machine(vcpus, *, first=0):
     count = first + vcpus
     m = Pieces(
         pcpu=records(count, PCPU),
+        spin=records(count, SPIN),
         cpu=records(count, CPU),
         space=records(1, SPACE),
         index_of=np.zeros(1, np.int64),

@@ -121,7 +121,7 @@ def by_variant(scenario: Scenario) -> tuple[Case, ...]:
 
 
 def compare(
-    cases: Iterable[Case], *, progress: Callable[[Case, int, int], None] | None = None
+    cases: Iterable[Case], *, progress: Callable[[Case, int, int], None] | None = None, skip: bool = True
 ) -> tuple[tuple[str, Result], ...]:
     """Run each case in turn and return it with its name; ``progress`` gets the case, done_ns and total_ns."""
     from pleemu.machine.run import load_programs, simulate  # here, because it brings the compiler
@@ -136,7 +136,8 @@ def compare(
     for case in cases:
         if any(case.scenario.program_of(vm) not in programs for vm in case.scenario.vm):
             programs |= load_programs(case.scenario)
-        run = simulate(case.scenario, policy=case.policy, progress=progress_of(case), programs=programs)
+        shown = progress_of(case)
+        run = simulate(case.scenario, policy=case.policy, progress=shown, programs=programs, skip=skip)
         runs.append((case.name, in_hand(run, case.policy, programs)))
     return tuple(runs)
 

@@ -30,6 +30,7 @@ def explain(
     *,
     policy: Policy | None = None,
     progress: Callable[[int, int], None] | None = None,
+    skip: bool = True,
 ) -> tuple[Run, tuple[Story, ...]]:
     """Run a scenario and tell the stories of some of its PAUSE exits, by default of the most telling ones.
 
@@ -39,7 +40,7 @@ def explain(
 
     asked = [_range(text) for text in exits if text not in WORDS]
     programs = load_programs(scenario)
-    run = simulate(scenario, policy=policy, progress=progress, programs=programs)
+    run = simulate(scenario, policy=policy, progress=progress, programs=programs, skip=skip)
     wanted = {number for first, last in asked for number in _numbers(first, last, run.ple.exits)}
     for word in exits or WORDS:
         if word in WORDS:
@@ -53,7 +54,7 @@ def explain(
     if not wanted:
         return run, ()
     stories = Stories(frozenset(wanted))
-    run = simulate(scenario, policy=policy, progress=progress, programs=programs, stories=stories)
+    run = simulate(scenario, policy=policy, progress=progress, programs=programs, stories=stories, skip=skip)
     return run, stories.found
 
 

@@ -22,10 +22,12 @@ def run_once(
     trace: Path | None = None,
     trace_format: str | None = None,
     progress: Progress | None = None,
+    skip: bool = True,
 ) -> Result:
     """Run a scenario under its own policy or another, and write its events to ``trace``.
 
-    ``trace_format`` is one of `pleemu.trace.files.FORMATS`; by default the file's suffix says which.
+    ``trace_format`` is one of `pleemu.trace.files.FORMATS`; by default the file's suffix says which. Without ``skip``
+    every turn of every loop is executed.
     """
     from pleemu.machine.run import load_programs, simulate  # here, because it brings the compiler
 
@@ -33,12 +35,12 @@ def run_once(
     check_policy(policy, scenario.host.scheduler)
     programs = load_programs(scenario)
     if trace is None:
-        run = simulate(scenario, policy=policy, progress=progress, programs=programs)
+        run = simulate(scenario, policy=policy, progress=progress, programs=programs, skip=skip)
         return in_hand(run, policy, programs)
     sources = (path for program in programs for path in program.paths)
     for source in (*sources, scenario.folder / "scenario.toml"):
         if trace.exists() and source.exists() and trace.samefile(source):
             raise ScenarioError(f"{trace}: the trace would overwrite what is to be run; name another file")
     with trace_file(scenario, trace, name=trace_format, policy=policy) as sink:
-        run = simulate(scenario, policy=policy, events=sink, progress=progress, programs=programs)
+        run = simulate(scenario, policy=policy, events=sink, progress=progress, programs=programs, skip=skip)
     return in_hand(run, policy, programs)

@@ -251,10 +251,11 @@ def pass_pauses(m, cpu, spin, turns):
     cpu.last_pause_tsc = last
     if manner == APART:
         cpu.loop_pauses_from = cpu.pauses - 1
+    if cpu.pause_filter == 1:
+        left = cpu.pause_filter_count - 1 if manner == APART else cpu.pause_filter_left - turns * spin.pauses
+        cpu.pause_filter_left = left
+    elif manner == APART:
         cpu.first_pause_tsc = last
-        cpu.pause_filter_left = cpu.pause_filter_count - 1
-    else:
-        cpu.pause_filter_left -= turns * spin.pauses
 
 
 @compiled

@@ -206,7 +206,8 @@ def guest_step(m, p, ordered_until, others):
     certain_until = min(host_interrupt, cpu.pir_at, m.run[0].until, m.run[0].progress)
     free_until = min(certain_until, min(others, pcpu.commit_at) + m.cost[0].ipi)
     if m.spin[p].active == 1 and cpu.shadow == 0 and pcpu.buffered == 0 and is_at_work(cpu, cpu.pc):
-        done = min(certain_until, now + cpu.work_left[cpu.work_depth - 1])
+        # Its last cycle and the nop behind it are one step, which an interrupt may not divide.
+        done = min(certain_until, now + cpu.work_left[cpu.work_depth - 1] - 1)
         if done > free_until:
             park_at_work(m, p, done)
             return
