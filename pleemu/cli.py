@@ -22,6 +22,7 @@ from pleemu.report.help_text import compare_help, conform_help, disasm_help, exp
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from pleemu.experiment.in_hand import Result
     from pleemu.scenario import Scenario
 
 EXIT_OK, EXIT_DIFFERENT, EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 0, 1, 2, 130, 141
@@ -101,7 +102,34 @@ class Changes:
         ]  # --no-skip changes no result
 
 
+@Parameter(name="*")
+@attrs.frozen(kw_only=True)
+class Pictures:
+    """What shows a run to the eye."""
+
+    report: Annotated[
+        Path | None, Parameter(help="Write a page for a browser, with a timeline and every decision: out.html.")
+    ] = None
+
+    def check(self) -> None:
+        """Refuse, before a long run, what could not be written."""
+        from pleemu.report.whole_file import check_folder
+
+        if self.report is not None:
+            check_folder("--report", self.report)
+
+    def write(self, cases: Sequence[tuple[str, Result]], command: str, explain: str, what: str = "policy") -> None:
+        """Write all that is asked for."""
+        from pleemu.experiment.in_hand import write_pages
+        from pleemu.report.progress import progress_bar
+
+        with progress_bar() as show:
+            if self.report is not None:
+                write_pages(self.report, cases, what=what, command=command, explain=explain, progress=show)
+
+
 _NO_CHANGES = Changes()
+_NO_PICTURES = Pictures()
 _Scenario = Annotated[
     str, Parameter(help="A shipped scenario, a .toml file, or straight a guest: .S, .c, .o, .a, a static executable.")
 ]
@@ -124,6 +152,7 @@ def run(
         str | None,
         Parameter(help="Format of the trace: perf, ftrace, trace-cmd, perfetto, parquet; by default by its suffix."),
     ] = None,
+    pictures: Pictures = _NO_PICTURES,
     changes: Changes = _NO_CHANGES,
 ) -> None:
     """Run a scenario once and report exits, continuous runs, directed yields and shares."""
@@ -134,6 +163,7 @@ def run(
     from pleemu.report.run_report import run_report, schedule_line
 
     chosen = changes.apply(find(scenario, *more), policy=policy)
+    pictures.check()
     _prepare()
     with progress_bar() as show:
         on_progress = None if show is None else lambda done, total: show(chosen.name, done, total)
@@ -144,6 +174,9 @@ def run(
         _print(run_report(result, hint=_command("compare", scenario, *more, changes=changes)))
         if result.preemptions is not None:
             _print(schedule_line(result), wide=True)
+    given = () if policy is None else ("--policy", policy)
+    explain = _command("explain", scenario, *more, *given, changes=changes)
+    pictures.write([(result.policy, result)], _command("run", scenario, *more, *given, changes=changes), explain)
 
 
 @app.command(help_epilogue=compare_help())
@@ -162,6 +195,7 @@ def compare(
             help="FIELD=VALUE,VALUE: a row for each value of any field; given twice, for each combination.",
         ),
     ] = (),
+    pictures: Pictures = _NO_PICTURES,
     changes: Changes = _NO_CHANGES,
 ) -> None:
     """Run a scenario under several policies, or with several values of a field, and show them side by side.
@@ -177,6 +211,7 @@ def compare(
     from pleemu.report.progress import progress_bar
 
     compared = cases_of(changes.apply(find(scenario, *more)), policies, across)
+    pictures.check()
     _prepare()
     with progress_bar() as show:
         on_progress = None if show is None else lambda one, done, total: show(one.name, done, total)
@@ -189,6 +224,10 @@ def compare(
         _print(compare_report([run for _, run in results], hint=hint))
     else:
         _print(across_report(results, compared.what))
+    given = [] if policies is None else ["--policies", policies]
+    given += [part for axis in across for part in ("--across", axis)]
+    explain = _command("explain", scenario, *more, changes=changes)
+    pictures.write(results, _command("compare", scenario, *more, *given, changes=changes), explain, compared.what)
 
 
 @app.command(help_epilogue=explain_help())

@@ -69,6 +69,7 @@ def test_the_same_figure_is_the_same_file(tmp_path: Path, suffix: str) -> None:
 
 def test_users_own_style_stays_as_it_is() -> None:
     """No global state of matplotlib is changed."""
+    matplotlib.get_backend()  # which is chosen when somebody asks first
     before = matplotlib.rcParams.copy()
     draw_bars([Panel(title="t", unit="u", groups={"g": {"s": Bar(1.0)}})])._repr_png_()
     assert matplotlib.rcParams == before

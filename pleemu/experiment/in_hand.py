@@ -10,7 +10,8 @@ The frames come from a second run, the same to the cycle, which `frames()` makes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, SupportsIndex, overload
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from pleemu.guest.image import Image
     from pleemu.scenario import Program
-    from pleemu.trace.recording import Recording
+    from pleemu.trace.recording import Progress, Recording
 
     Frames = Mapping[str, DataFrame]
 
@@ -55,6 +56,30 @@ class Result(Run):
 
             self.again.recording = record(self, self.again.policy, self.again.programs)
         return self.again.recording
+
+    def beginning(self, progress: Progress | None = None) -> Recording:
+        """Return as much of the recording as a page is made from: of a very long run the first events."""
+        if self.again.recording is not None:
+            return self.again.recording
+        from pleemu.report.page import EVENTS, STORIES
+        from pleemu.trace.recording import record
+
+        found = record(
+            self,
+            self.again.policy,
+            self.again.programs,
+            progress=progress,
+            limit=EVENTS,
+            stories=STORIES,
+            beginning=True,
+        )
+        if found.whole:
+            self.again.recording = found
+        return found
+
+    def to_html(self, path: str | Path) -> None:
+        """Write a page for a browser, with a timeline and every decision: as `pleemu run --report` does."""
+        write_pages(Path(path), [(self.policy, self)])
 
     def frames(self) -> Frames:
         """Return data frames by name, made at the first call: see `pleemu.trace.columns` for what they hold.
@@ -140,10 +165,37 @@ class Results(tuple[Result, ...]):
 
         return write_parquet({**self.frames(), "summary": self.summary()}, folder)
 
+    def to_html(self, path: str | Path) -> None:
+        """Write one page of all runs for a browser: as `pleemu compare --report` does."""
+        write_pages(Path(path), list(self.items()), what=self.what)
+
     def _repr_html_(self) -> str:
         from pleemu.report.html import compare_html
 
         return compare_html(tuple(self.items()), self.what)
+
+
+def write_pages(
+    path: Path,
+    cases: Sequence[tuple[str, Result]],
+    *,
+    what: str = "policy",
+    command: str = "",
+    explain: str = "",
+    progress: Callable[[str, int, int], None] | None = None,
+) -> None:
+    """Write one page of some runs. Without ``command`` they are repeated from the scenario's text, which it has."""
+    from pleemu.report.page import Repeat, write_page
+
+    run = cases[0][1]
+    several = len(cases) > 1
+    given = f"pleemu {'compare' if several else 'run'} {run.scenario.name}.toml"
+    repeat = Repeat(command=command or given, explain=explain or f"pleemu explain {run.scenario.name}.toml")
+    recordings = []
+    for name, one in cases:
+        show = None if progress is None else partial(progress, f"{name}, every event")
+        recordings.append((name, one.beginning(show)))
+    write_page(path, recordings, repeat, what=what)
 
 
 def in_hand(run: Run, policy: Policy, programs: Mapping[Program, Image]) -> Result:

@@ -5,15 +5,13 @@ matplotlib is imported when the first figure is made. No global state of it is r
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
-import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pleemu.errors import PleemuError
+from pleemu.report.whole_file import check_folder, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,7 +45,8 @@ _LOOK = {
 def look() -> Any:
     """Return a context in which figures are made and drawn: pleemu's look, whatever the user's own is."""
     matplotlib = need_matplotlib()
-    return matplotlib.rc_context({**matplotlib.rcParamsDefault, **_LOOK, "backend": "agg"})
+    defaults = {name: value for name, value in matplotlib.rcParamsDefault.items() if not name.startswith("backend")}
+    return matplotlib.rc_context({**defaults, **_LOOK})
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -78,8 +77,7 @@ def check_plot(path: Path) -> None:
     """Refuse what `save` could not write, before a long run."""
     if path.suffix.lower() not in SUFFIXES:
         raise PleemuError(f"--plot {path}: a plot is {', '.join(SUFFIXES)}; name it as in --plot out.png")
-    if not path.parent.is_dir():
-        raise PleemuError(f"--plot {path}: there is no folder {path.parent}; make it, or name another")
+    check_folder("--plot", path)
     need_matplotlib()
 
 
@@ -98,25 +96,3 @@ def _drawn(figure: Figure, form: str) -> bytes:
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a name in a script that the font has not
         figure.savefig(file, format=form, dpi=_DPI, metadata=undated.get(form))
     return file.getvalue()
-
-
-def write_whole(path: Path, content: bytes, what: str) -> None:
-    """Write a file so that it appears under its name when it is whole; a device is written as it is."""
-    part = None
-    try:
-        if path.exists() and not path.is_file():
-            path.write_bytes(content)
-            return
-        final = path.resolve()
-        descriptor, part = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(part, 0o666 & ~umask)
-        os.replace(part, final)
-    except (OSError, ValueError) as error:
-        if part is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(part)
-        raise PleemuError(f"{path}: {what} cannot be written: {getattr(error, 'strerror', None) or error}") from None

@@ -158,7 +158,7 @@ class _Maker:
         """Each wait for a lock (`spinning`) and each critical section; those open at the end last until then."""
         rows, _ = self._of(of.PROBE)
         rows = rows[np.isin(rows["a"], _OF_LOCKS)]
-        found = sorted(_spans(rows, int(self._recording.run.cycles)))
+        found = sorted(_spans(rows, self._recording.until))
         begin, vcpu, what, lock, end = (np.array(one) for one in zip(*found, strict=True)) if found else [_NONE] * 5
         return {
             "time_ns": self._ns(begin),

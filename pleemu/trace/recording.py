@@ -35,6 +35,8 @@ class Recording:
     events: NDArray[Any] = field(repr=False, eq=False)  # of `pleemu.observe.events.EVENT`, in order
     stories: tuple[Story, ...] = field(repr=False, eq=False)  # of PAUSE exits, by number
     images: tuple[Image, ...] = field(repr=False, eq=False)  # by VM
+    until: int  # cycle up to which there are events: the run's end, unless there were too many
+    whole: bool  # nothing is left out
 
     @property
     def scenario(self) -> Scenario:
@@ -54,18 +56,21 @@ def record(
     *,
     progress: Progress | None = None,
     limit: int = EVENT_LIMIT,
+    stories: int | None = None,
+    beginning: bool = False,
 ) -> Recording:
-    """Run again what has been run, and note everything.
+    """Run again what has been run, and note everything; the stories only of the first ``stories`` exits, if given.
 
-    Raises `PleemuError` for a run of more than ``limit`` events, and for a policy of one's own in plain Python that
-    does not do the same twice.
+    ``beginning``: of a run of more than ``limit`` events the first ones are enough. Raises `PleemuError` for such a run
+    otherwise, and for a policy of one's own in plain Python that does not do the same twice.
     """
     from pleemu.machine.run import simulate  # here, because it brings the compiler
 
-    events = _Events(limit)
-    stories = Stories(frozenset(range(1, run.ple.exits + 1)))
+    events = _Events(limit, beginning)
+    wanted = run.ple.exits if stories is None else min(stories, run.ple.exits)
+    told = Stories(frozenset(range(1, wanted + 1)))
     again = simulate(
-        run.scenario, policy=policy, events=events.take, stories=stories, progress=progress, programs=dict(programs)
+        run.scenario, policy=policy, events=events.take, stories=told, progress=progress, programs=dict(programs)
     )
     if again.digest != run.digest:
         raise PleemuError(
@@ -73,16 +78,31 @@ def record(
             "let it decide by its arguments alone"
         )
     images = tuple(programs[run.scenario.program_of(vm)] for vm in run.scenario.vm)
-    return Recording(run=run, policy=policy, events=events.whole(), stories=stories.found, images=images)
+    return Recording(
+        run=run,
+        policy=policy,
+        events=events.whole(),
+        stories=told.found,
+        images=images,
+        until=run.cycles if events.until is None else events.until,
+        whole=events.until is None and wanted == run.ple.exits,
+    )
 
 
 @define
 class _Events:
     limit: int
+    beginning: bool
+    until: int | None = None  # cycle of the first event that is not kept
     _chunks: list[NDArray[Any]] = field(factory=list)
     _count: int = 0
 
     def take(self, chunk: NDArray[Any]) -> None:
+        if self.until is not None:
+            return
+        if self.beginning and self._count + len(chunk) > self.limit:
+            self.until = int(chunk["cycle"][self.limit - self._count])
+            chunk = chunk[: self.limit - self._count]
         self._count += len(chunk)
         if self._count > self.limit:
             raise PleemuError(

@@ -1,0 +1,82 @@
+"""A scenario as the TOML file that repeats it: what differs from the defaults, and no more."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from pleemu.own_policy import is_own
+from pleemu.scenario import Scenario
+from pleemu.structure import described, unstructure
+
+
+def scenario_text(scenario: Scenario, *, policy: str | None = None) -> str:
+    """Return the scenario as TOML, under another policy if one is given.
+
+    Programs are looked for beside the file. A policy of one's own stands in a comment: it goes on the command line.
+    """
+    own = policy is not None and any(is_own(part) for part in policy.split("+"))
+    chosen = scenario if policy is None or own else attrs.evolve(scenario, policy=policy)
+    comment = [f"# --policy {policy}"] if own else []
+    return "\n".join([*comment, *_lines(chosen)]) + "\n"
+
+
+def _lines(scenario: Scenario) -> Iterator[str]:
+    yield from _table(scenario)
+    for name, attribute in described(Scenario).items():
+        value = getattr(scenario, name)
+        if attribute.metadata.get("table"):
+            lines = list(_table(value))
+            if lines:
+                yield from ("", f"[{name}]", *lines)
+        elif attribute.metadata.get("tables"):
+            for one in value:
+                yield from ("", f"[[{name}]]", *_table(one))
+                for entry in _entries(one):
+                    given = getattr(one, entry)
+                    if given:
+                        yield from ("", f"[{name}.{entry}]", *(f"{_key(key)} = {_value(given[key])}" for key in given))
+
+
+def _table(table: Any) -> Iterator[str]:
+    for name, attribute in described(type(table)).items():
+        value = getattr(table, name)
+        inner = any(attribute.metadata.get(kind) for kind in ("table", "tables", "entries"))
+        if not inner and value is not None and value != attribute.default:
+            yield f"{name} = {_value(unstructure(value))}"
+
+
+def _entries(table: Any) -> Iterator[str]:
+    for name, attribute in described(type(table)).items():
+        if attribute.metadata.get("entries"):
+            yield name
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{_key(key)} = {_value(one)}" for key, one in value.items()) + " }"
+    return repr(value)
+
+
+def _text(text: str) -> str:
+    if "\n" in text.strip() and "'''" not in text and text.replace("\n", "").isprintable():
+        return f"'''\n{text}'''" if not text.startswith("\n") else f"'''{text}'''"
+    return json.dumps(text, ensure_ascii=True) if all(ord(one) < 0x10000 for one in text) else _escaped(text)
+
+
+def _escaped(text: str) -> str:
+    """JSON has surrogate pairs for what TOML writes with eight digits."""
+    return '"' + "".join(json.dumps(one)[1:-1] if ord(one) < 0x10000 else f"\\U{ord(one):08x}" for one in text) + '"'
+
+
+def _key(key: str) -> str:
+    return key if key.isascii() and key.replace("_", "").replace("-", "").isalnum() else _text(key)
