@@ -110,6 +110,7 @@ class Pictures:
     report: Annotated[
         Path | None, Parameter(help="Write a page for a browser, with a timeline and every decision: out.html.")
     ] = None
+    plot: Annotated[Path | None, Parameter(help="Draw a figure to this file: .png, .svg, .pdf.")] = None
 
     def check(self) -> None:
         """Refuse, before a long run, what could not be written."""
@@ -117,15 +118,21 @@ class Pictures:
 
         if self.report is not None:
             check_folder("--report", self.report)
+        if self.plot is not None:
+            from pleemu.report.figures import check_plot
+
+            check_plot(self.plot)
 
     def write(self, cases: Sequence[tuple[str, Result]], command: str, explain: str, what: str = "policy") -> None:
         """Write all that is asked for."""
-        from pleemu.experiment.in_hand import write_pages
+        from pleemu.experiment.in_hand import write_pages, write_plot
         from pleemu.report.progress import progress_bar
 
         with progress_bar() as show:
             if self.report is not None:
                 write_pages(self.report, cases, what=what, command=command, explain=explain, progress=show)
+            if self.plot is not None:
+                write_plot(self.plot, cases, show)
 
 
 _NO_CHANGES = Changes()

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from functools import cache
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_runs import any_name
 
+import pleemu
+from pleemu.cli import main
 from pleemu.errors import PleemuError
+from pleemu.experiment.in_hand import Result
 from pleemu.report.bars import Bar, Panel, draw_bars
-from pleemu.report.colours import rgb, thread_colours, vm_colour
+from pleemu.report.colours import IDLE, rgb, thread_colours, vm_colour
 from pleemu.report.figures import check_plot, save
+from pleemu.report.lanes import ROWS, lanes_image, shares
+from pleemu.report.plots import plot_run
 from pleemu.scenario import Scenario, Vm
+from pleemu.trace.columns import tables
+from pleemu.trace.recording import record, thread_names
 
 matplotlib = pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 
@@ -115,3 +125,99 @@ def test_colours_tell_threads_apart(vcpus: list[int]) -> None:
         assert all(0 <= one <= 255 for one in rgb(colour))
     assert all(len(one) == 1 for one in owners.values())
     assert len({vm_colour(number) for number in range(8)}) == 8
+
+
+# ---- Runs ---------------------------------------------------------------------------------------
+
+
+@cache
+def run_of(name: str, policy: str = "vanilla") -> Result:
+    return pleemu.run(name, policy=policy, duration="60ms" if name == "worst_case" else "15ms")
+
+
+@pytest.mark.parametrize("name", ["worst_case", "shootdown", "ticket_lock", "barrier"])
+def test_lanes_are_the_shares_of_the_pcpus(name: str) -> None:
+    """In whatever columns: each thread's time is that between its switches, and no column has more than all of it."""
+    recording = run_of(name).recording()
+    switches, names = tables(recording)["switches"], thread_names(recording.scenario)
+    end = int(recording.ns(recording.until))
+    for columns in (1, 7, 500):
+        edges = np.linspace(0, end, columns + 1)
+        for cpu in range(recording.scenario.hardware.pcpus):
+            threads, of_column = shares(switches, cpu, names, edges)
+            assert (of_column >= 0).all()
+            assert (of_column.sum(axis=0) <= 1 + 1e-9).all()
+            spent = dict.fromkeys(threads, 0)
+            mine = np.asarray(switches["cpu"]) == cpu
+            times = [*np.asarray(switches["time_ns"])[mine].tolist(), end]
+            for who, begin, until in zip(np.asarray(switches["next"])[mine], times, times[1:], strict=False):
+                if who != "idle":
+                    spent[list(names).index(who)] += until - begin
+            assert dict(zip(threads, of_column.sum(axis=1) * end / columns, strict=True)) == pytest.approx(spent, abs=2)
+
+
+def test_image_has_a_lane_for_each_pcpu() -> None:
+    """In the colours of who runs there and nobody else's, with red where PAUSE exits are."""
+    recording = run_of("worst_case").recording()
+    scenario = recording.scenario
+    found = tables(recording)
+    colours = thread_colours(scenario)
+    image = lanes_image(found, 1, thread_names(scenario), colours, 0, recording.run.duration_ns, columns=400)
+    assert image.shape == (ROWS, 400, 3)
+    ran = {tuple(one) for one in image[8:24].reshape(-1, 3).tolist()}
+    assert ran <= {rgb(one) for one in (*colours, IDLE)}
+    assert len(ran) == len(colours)
+    red = (image[:5] != 255).any(axis=(0, 2))
+    exits = found["exits"]["time_ns"][found["exits"]["number"] >= 0] * 400 // recording.run.duration_ns
+    assert {int(column) // 4 for column in np.nonzero(red)[0]} == set((exits // 4).tolist())
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+@pytest.mark.parametrize(
+    ("name", "policy"), [("worst_case", "vanilla"), ("shootdown", "vanilla"), ("barrier", "no-ple")]
+)
+def test_run_is_drawn(tmp_path: Path, name: str, policy: str, suffix: str) -> None:
+    """With its name and its counts; also one without PAUSE exits."""
+    run = run_of(name, policy)
+    path = tmp_path / f"out{suffix}"
+    figure = run.plot(path)
+    assert f"{run.ple.exits:,} PAUSE exits" in figure.get_suptitle()
+    assert path.read_bytes().startswith(PNG if suffix == ".png" else b"<?xml")
+    if suffix == ".svg":
+        texts = {text.text for text in ElementTree.parse(path).iter() if text.tag.endswith("text")}
+        assert "pCPU 0" in texts
+        places = Counter(tables(run.recording())["decisions"]["symbol"])
+        assert {f"{exits:,}" for exits in places.values()} <= texts
+        assert ("no PAUSE exits" in texts) == (policy == "no-ple")
+
+
+def test_comparison_is_drawn(tmp_path: Path) -> None:
+    """A timeline for each run, and bars as long as the counts."""
+    results = pleemu.compare("worst_case", "vanilla,debooster,no-ple", duration="60ms")
+    figure = results.plot(tmp_path / "out.svg")
+    titles = [axis.get_title(loc="left") for axis in figure.axes]
+    assert titles[:3] == [f"{run.policy}: {run.ple.exits:,} PAUSE exits" for run in results]
+    (exits,) = [axis for axis in figure.axes if axis.get_title(loc="left") == "PAUSE exits"]
+    drawn: dict[int, float] = {}
+    for bar in exits.patches:
+        row = round(bar.get_y() + bar.get_height() / 2)
+        drawn[row] = drawn.get(row, 0) + bar.get_width()
+    assert [drawn.get(row, 0) for row in range(3)] == [run.decisions.total.judged for run in results]
+
+
+def test_beginning_of_a_long_run_is_drawn_and_said() -> None:
+    """A figure of a part says so."""
+    run = run_of("worst_case")
+    some = record(run, run.again.policy, run.again.programs, limit=500, stories=10, beginning=True)
+    (title, *_) = [axis.get_title(loc="left") for axis in plot_run(some).axes]
+    assert "; the first " in title
+
+
+def test_command_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`run` and `compare` with `--plot`; a wrong suffix is said before the run."""
+    for command in ("run", "compare"):
+        path = tmp_path / f"{command}.png"
+        assert main([command, "case_study", "--duration", "15ms", "--plot", str(path)]) == 0
+        assert path.read_bytes().startswith(PNG)
+    assert main(["run", "case_study", "--plot", str(tmp_path / "a.bmp")]) == 2
+    assert "name it as in --plot out.png" in capsys.readouterr().err

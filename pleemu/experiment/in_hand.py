@@ -24,6 +24,7 @@ from pleemu.machine.result import Run
 from pleemu.policy import Policy
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from pandas import DataFrame
 
     from pleemu.guest.image import Image
@@ -76,6 +77,17 @@ class Result(Run):
         if found.whole:
             self.again.recording = found
         return found
+
+    def plot(self, path: str | Path | None = None) -> Figure:
+        """Draw the run, write it to ``path`` (.png, .svg, .pdf) if given, and return the figure.
+
+        Needs matplotlib: ``pip install 'pleemu[plots]'``.
+        """
+        from pleemu.report.figures import need_matplotlib
+        from pleemu.report.plots import plot_run
+
+        need_matplotlib()
+        return plot_run(self.beginning(), path)
 
     def to_html(self, path: str | Path) -> None:
         """Write a page for a browser, with a timeline and every decision: as `pleemu run --report` does."""
@@ -165,6 +177,14 @@ class Results(tuple[Result, ...]):
 
         return write_parquet({**self.frames(), "summary": self.summary()}, folder)
 
+    def plot(self, path: str | Path | None = None) -> Figure:
+        """Draw the runs beside each other, write them to ``path`` if given, and return the figure."""
+        from pleemu.report.figures import need_matplotlib
+        from pleemu.report.plots import plot_compare
+
+        need_matplotlib()
+        return plot_compare([(name, run.beginning()) for name, run in self.items()], path)
+
     def to_html(self, path: str | Path) -> None:
         """Write one page of all runs for a browser: as `pleemu compare --report` does."""
         write_pages(Path(path), list(self.items()), what=self.what)
@@ -191,11 +211,31 @@ def write_pages(
     several = len(cases) > 1
     given = f"pleemu {'compare' if several else 'run'} {run.scenario.name}.toml"
     repeat = Repeat(command=command or given, explain=explain or f"pleemu explain {run.scenario.name}.toml")
+    write_page(path, recordings_of(cases, progress), repeat, what=what)
+
+
+def write_plot(
+    path: Path, cases: Sequence[tuple[str, Result]], progress: Callable[[str, int, int], None] | None = None
+) -> None:
+    """Draw one run, or several beside each other."""
+    from pleemu.report.plots import plot_compare, plot_run
+
+    recordings = recordings_of(cases, progress)
+    if len(recordings) == 1:
+        plot_run(recordings[0][1], path)
+    else:
+        plot_compare(recordings, path)
+
+
+def recordings_of(
+    cases: Sequence[tuple[str, Result]], progress: Callable[[str, int, int], None] | None
+) -> list[tuple[str, Recording]]:
+    """Return what pages and figures are made from; each run is made once more, unless it has been."""
     recordings = []
     for name, one in cases:
         show = None if progress is None else partial(progress, f"{name}, every event")
         recordings.append((name, one.beginning(show)))
-    write_page(path, recordings, repeat, what=what)
+    return recordings
 
 
 def in_hand(run: Run, policy: Policy, programs: Mapping[Program, Image]) -> Result:

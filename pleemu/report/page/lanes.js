@@ -52,9 +52,10 @@ function drawCpu(view, row) {
       y += part;
     }
     const [thread] = shares.keys();
-    if (width > 34 && thread >= 0) {
+    const seen = x + width - Math.max(x, GUTTER);
+    if (seen > 20 && thread >= 0 && pen.measureText(one.threads[thread]).width < seen - 8) {
       pen.fillStyle = "#fff";
-      pen.fillText(fitted(pen, one.threads[thread], width - 8), Math.max(x, GUTTER) + 4, top + height / 2 + 0.5);
+      pen.fillText(one.threads[thread], Math.max(x, GUTTER) + 4, top + height / 2 + 0.5);
     }
   });
   const open = 1 / view.scale > 2000;

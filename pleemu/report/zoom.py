@@ -1,0 +1,142 @@
+"""The longest run of PAUSE exits from near: each thread that ran on its pCPU, exit by exit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pleemu.report import units
+from pleemu.report.colours import PAUSE, thread_colours
+from pleemu.trace.columns import CRITICAL, Columns
+from pleemu.trace.recording import Recording, thread_names
+
+_PERIODS = 14  # of the run that are shown
+_LANES = 6
+_HELD, _SPINNING, _OFF = "#2f9e63", "#e0a42e", "#fbdedf"
+
+_Spans = list[tuple[float, float]]  # begin and length, in us since the run of exits began
+
+
+def draw_zoom(axis: Any, recording: Recording, found: dict[str, Columns]) -> None:
+    """Draw the beginning of the longest run of PAUSE exits; what is off its pCPU with a lock in its hand is red."""
+    runs = found["runs"]
+    if not len(runs["length"]):
+        axis.set_title("The longest run of PAUSE exits")
+        axis.text(0.5, 0.5, "no PAUSE exits", transform=axis.transAxes, ha="center", va="center", color="#8a939c")
+        axis.set_yticks([])
+        return
+    longest = int(np.argmax(runs["length"]))
+    length, cpu, first = int(runs["length"][longest]), int(runs["cpu"][longest]), int(runs["time_ns"][longest])
+    period = float(runs["duration_ns"][longest]) / max(1, length - 1) or 20_000.0
+    begin, end = first - 0.6 * period, first + min(length, _PERIODS) * period
+    numbers = {name: number for number, name in enumerate(thread_names(recording.scenario)[:-1])}
+    switches = found["switches"]
+    mine = np.asarray(switches["cpu"]) == cpu
+    times = np.append(np.asarray(switches["time_ns"])[mine], recording.ns(recording.until))
+    names = np.asarray(switches["next"], object)[mine]
+    threads = _threads(names, times, begin, end)
+    spinner = f"{runs['vm'][longest]}/{runs['vcpu_id'][longest]}"
+    threads = sorted(
+        {spinner, *threads, *_holders(found["locks"], spinner, first)}, key=lambda one: numbers.get(one, 0)
+    )
+    colours = thread_colours(recording.scenario)
+    for lane, name in enumerate(threads[:_LANES]):
+        _lane(
+            axis, lane, name, _on(found["switches"], name, int(end)), found, colours[numbers[name]], (begin, end, first)
+        )
+    axis.set_yticks(range(len(threads[:_LANES])), threads[:_LANES])
+    axis.set_ylim(len(threads[:_LANES]) - 0.45, -0.75)
+    axis.set_xlim((begin - first) / 1e3, (end - first) / 1e3)
+    axis.tick_params(axis="y", length=0)
+    axis.set_xlabel(f"us since {first / 1e6:.3f} ms")
+    what = f"The longest run: {units.count(length)} exits of {spinner}"
+    axis.set_title(what + (f", {units.time(period)} apart" if length > 1 else ""))
+    _legend(axis)
+
+
+def _lane(
+    axis: Any,
+    lane: int,
+    name: str,
+    on: _Spans,
+    found: dict[str, Columns],
+    colour: str,
+    times: tuple[float, float, int],
+) -> None:
+    begin, end, zero = times
+    vm, _, number = name.rpartition("/")
+    locks, exits = found["locks"], found["exits"]
+
+    def drawn(spans: _Spans, low: float, height: float, shade: str, **more: Any) -> None:
+        clipped = [(max(a, begin), min(b, end)) for a, b in spans if a < end and b > begin]
+        bars = [((a - zero) / 1e3, (b - a) / 1e3) for a, b in clipped]
+        axis.broken_barh(bars, (low, height), facecolors=shade, linewidth=0, **more)
+
+    held = _of(locks, vm, number, locks["duration_ns"], np.asarray(locks["what"], object) == CRITICAL)
+    waits = _of(locks, vm, number, locks["duration_ns"], np.asarray(locks["what"], object) != CRITICAL)
+    drawn(held, lane - 0.32, 0.46, _OFF)
+    drawn(on, lane - 0.32, 0.46, colour)
+    in_host = _of(exits, vm, number, exits["host_ns"], np.asarray(exits["host_ns"]) >= 0)
+    inside = [(max(a, c), min(b, d)) for a, b in in_host for c, d in on if a < d and b > c and a < end and b > begin]
+    drawn(inside, lane - 0.32, 0.46, "white", alpha=0.55)
+    drawn(waits, lane + 0.2, 0.12, _SPINNING)
+    drawn(held, lane + 0.2, 0.12, _HELD)
+    pauses = _of(exits, vm, number, np.zeros(len(exits["number"]), np.int64), np.asarray(exits["number"]) >= 0)
+    at = [(a - zero) / 1e3 for a, _ in pauses if begin <= a < end]
+    axis.plot(at, [lane - 0.46] * len(at), "v", color=PAUSE, markersize=4, linestyle="")
+
+
+def _of(rows: Columns, vm: str, vcpu: str, lasts: NDArray[Any], wanted: NDArray[Any]) -> _Spans:
+    mine = wanted & (np.asarray(rows["vm"], object) == vm) & (np.asarray(rows["vcpu_id"]).astype(str) == vcpu)
+    begins = np.asarray(rows["time_ns"])[mine]
+    return list(zip(begins.tolist(), (begins + lasts[mine]).tolist(), strict=True))
+
+
+def _on(switches: Columns, name: str, end: int) -> _Spans:
+    """Return when a thread was on a pCPU, whichever."""
+    cpus, following = np.asarray(switches["cpu"]), np.asarray(switches["next"], object)
+    spans: _Spans = []
+    for cpu in np.unique(cpus[following == name]):
+        mine = cpus == cpu
+        times = np.append(np.asarray(switches["time_ns"])[mine], end)
+        spans += [(times[k], times[k + 1]) for k in np.nonzero(following[mine] == name)[0]]
+    return spans
+
+
+def _threads(names: NDArray[Any], times: NDArray[Any], begin: float, end: float) -> list[str]:
+    """Return the vCPUs that ran on a pCPU then."""
+    seen = names[(times[:-1] < end) & (times[1:] > begin)]
+    return [name for name in dict.fromkeys(seen.tolist()) if "/" in name]
+
+
+def _holders(locks: Columns, spinner: str, now: int) -> list[str]:
+    """Return who of the spinner's VM was in a critical section then."""
+    vm = spinner.rpartition("/")[0]
+    begins = np.asarray(locks["time_ns"])
+    mine = (np.asarray(locks["vm"], object) == vm) & (np.asarray(locks["what"], object) == CRITICAL)
+    mine &= (begins <= now) & (begins + locks["duration_ns"] > now)
+    return [f"{vm}/{vcpu}" for vcpu in dict.fromkeys(np.asarray(locks["vcpu_id"])[mine].tolist())]
+
+
+def _legend(axis: Any) -> None:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    handles: list[Any] = [
+        Line2D([], [], color=PAUSE, marker="v", linestyle="", markersize=4, label="PAUSE exit"),
+        Patch(color="#9db9d3", label="in the host"),
+        Patch(color=_SPINNING, label="waits"),
+        Patch(color=_HELD, label="has a lock"),
+        Patch(color=_OFF, label="has a lock and no pCPU"),
+    ]
+    axis.legend(
+        handles=handles,
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
+        ncols=5,
+        borderaxespad=0.1,
+        handlelength=1,
+        columnspacing=1.2,
+    )
