@@ -18,6 +18,7 @@ from cyclopts import App, CycloptsError, Parameter
 from pleemu.errors import PleemuError
 from pleemu.overrides import Overrides, parse_settings, parse_time_ms, split_dotted
 from pleemu.report.help_text import compare_help, conform_help, disasm_help, explain_help, run_help
+from pleemu.reproduce.help_text import reproduce_help
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pleemu.experiment.in_hand import Result
     from pleemu.scenario import Scenario
 
+JOBS_LIMIT = 1024
 EXIT_OK, EXIT_DIFFERENT, EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 0, 1, 2, 130, 141
 
 app = App(
@@ -427,6 +429,58 @@ def boost_latency(
         _print(boost_latency_report(rows))
 
 
+@app.command(help_epilogue=reproduce_help())
+def reproduce(
+    *evaluations: Annotated[
+        str, Parameter(help="talk, four-vms, ready-2019, series-2025, locks; by default all of them.", negative=())
+    ],
+    seeds: Annotated[int | None, Parameter(help="Seeds; by default 8 of the talk, 6 of the others.")] = None,
+    jobs: Annotated[int | None, Parameter(help="Processes; by default one for each CPU.")] = None,
+    quick: Annotated[
+        bool, Parameter(negative=(), show_default=False, help="Two seeds and short runs: to see that it works.")
+    ] = False,
+    output: Annotated[Path, Parameter(help="Folder for records of runs and for the results.")] = Path("reproduction"),
+    markdown: Annotated[
+        bool, Parameter(negative=(), show_default=False, help="Print the table of published results as Markdown.")
+    ] = False,
+    json: Annotated[
+        bool, Parameter(negative=(), show_default=False, help="Print JSON only; the keys are listed below.")
+    ] = False,
+) -> None:
+    """Reproduce published evaluations: the talk's, and those around it, each result beside the published one.
+
+    Every finished run is kept in the folder: stopped and started again, it repeats none. Leaves report.html,
+    results.md and results.json there.
+    """
+    from pleemu.reproduce.bar import evaluation_bar
+    from pleemu.reproduce.evaluate import evaluate
+    from pleemu.reproduce.markdown import markdown_findings
+    from pleemu.reproduce.outcome import write_outcome
+    from pleemu.reproduce.plain import results_json
+    from pleemu.reproduce.plan import plan
+    from pleemu.reproduce.terminal import terminal_report
+
+    chosen = plan(evaluations, seeds=seeds, quick=quick)
+    if jobs is not None and not 1 <= jobs <= JOBS_LIMIT:
+        raise PleemuError(f"--jobs {jobs} is out of range; use 1 to {JOBS_LIMIT}")
+    if markdown and json:
+        raise PleemuError("--markdown and --json both say what to print; use one of them")
+    try:
+        with evaluation_bar() as show:
+            results = evaluate(chosen, output, processes=jobs or len(os.sched_getaffinity(0)), progress=show, say=_say)
+    except KeyboardInterrupt:
+        _say(f"finished runs are kept in {output}; the same command goes on from there")
+        raise
+    files = write_outcome(results, output)
+    if json:
+        _print_text(results_json(results).rstrip())
+    elif markdown:
+        _print_text(markdown_findings(results).rstrip())
+    else:
+        _print(terminal_report(results))
+        _print_text("written: " + " ".join(map(str, files)))
+
+
 @app.command(name="list")
 def list_(
     what: Annotated[
@@ -546,7 +600,11 @@ def _prepare() -> None:
     """Load the compiled core, or compile it and say so."""
     from pleemu.machine.run import prepare
 
-    prepare(lambda message: print(f"pleemu: {message}", file=sys.stderr, flush=True))
+    prepare(_say)
+
+
+def _say(message: str) -> None:
+    print(f"pleemu: {message}", file=sys.stderr, flush=True)
 
 
 def _print(renderable: RenderableType, *, wide: bool = False) -> None:
