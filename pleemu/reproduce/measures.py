@@ -67,7 +67,7 @@ def measures_from_json(text: str) -> Measures:
         data = json.loads(text)
         lists = {name: tuple(data[name]) for name in ("operations", "cpu_ns", "guest_ns", "spin_ns")}
         measures = Measures(**{**data, **lists})
-        sound = _is_sound(measures)
+        sound = isinstance(data["digest"], str) and _is_sound(measures)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ScenarioError(f"not the record of a run: {error}") from None
     if not sound:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pleemu.report.figures import write_whole
 from pleemu.reproduce.markdown import markdown_report
 from pleemu.reproduce.page import page
 from pleemu.reproduce.plain import results_json
 from pleemu.reproduce.results import Results
-from pleemu.reproduce.store import write_whole
 
 FILES = {"results.json": results_json, "results.md": markdown_report, "report.html": page}
 
@@ -16,5 +16,5 @@ FILES = {"results.json": results_json, "results.md": markdown_report, "report.ht
 def write_outcome(results: Results, folder: Path) -> tuple[Path, ...]:
     """Write every file and return their paths."""
     for name, text_of in FILES.items():
-        write_whole(folder / name, text_of(results))
+        write_whole(folder / name, text_of(results).encode(), "a result")
     return tuple(folder / name for name in FILES)

@@ -12,9 +12,9 @@ from pleemu.reproduce.results import Measurement, PartResult, Results
 from pleemu.reproduce.statistics import Interval
 from pleemu.reproduce.tables import CALIBRATION, COLUMNS_HELP, Table, findings_table, measurements_table
 from pleemu.reproduce.terminal import tally
-from pleemu.reproduce.verdict import CALIBRATED, DIRECTION, MAGNITUDE, NOT, OPEN
+from pleemu.reproduce.verdict import DIRECTION, MAGNITUDE, NOT, OPEN
 
-_CLASSES = {MAGNITUDE: "good", DIRECTION: "fair", OPEN: "open", NOT: "bad", CALIBRATED: "open"}
+_CLASSES = {MAGNITUDE: "good", DIRECTION: "fair", OPEN: "open", NOT: "bad"}
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --c0: #2563a8; --c1: #b4530a; --c2: #2f7d4f; --mark: #a02060; }
@@ -77,7 +77,7 @@ def _part(result: PartResult) -> Iterator[str]:
 
 def _reference(result: PartResult) -> str:
     part = result.part
-    return part.policies[part.reference] if len(part.policies) > 1 else "the ticket lock"
+    return part.policies[part.reference] if len(part.policies) > 1 else "the reference"
 
 
 def _marks(result: PartResult, measure: str) -> Iterator[Mark]:

@@ -107,7 +107,6 @@ def _part(plan: Plan, part: Part, runs: Runs) -> PartResult:
 
 def _measurement(part: Part, setting: Setting, policy: str, runs: Runs) -> Measurement:
     own = runs[part.name, setting.name, policy]
-    reference = part.reference_of(setting.name), part.reference
 
     def ratio(measure: str) -> Interval | None:
         return _ratio(part, setting.name, policy, measure, runs)
@@ -127,7 +126,7 @@ def _measurement(part: Part, setting: Setting, policy: str, runs: Runs) -> Measu
         operations_per_second=per_second(lambda one: _operations(one, setting.subjects)),
         operations=ratio(published.OPERATIONS),
         neighbours=ratio(published.NEIGHBOUR) if setting.neighbours else None,
-        is_reference=(setting.name, policy) == reference,
+        is_reference=(setting.name, policy) == part.reference_of(setting.name, policy),
     )
 
 
@@ -154,7 +153,8 @@ def _ratio(
     """Return the ratio of a setting under a policy to the reference, or to the policy ``beside``, of the same seeds."""
     chosen = {one.name: one for one in part.settings}[setting]
     own = runs[part.name, setting, policy]
-    others = runs[part.name, part.reference_of(setting), beside or part.reference]
+    reference, other = part.reference_of(setting, policy)
+    others = runs[part.name, reference, beside or other]
     value = _COUNTS[measure]
     ours = [value(one, chosen) for one in own]
     theirs = [value(one, chosen) for one in others]

@@ -6,16 +6,15 @@ read counts as missing: its run is repeated.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import json
-import os
 from pathlib import Path
 
 from pleemu.catalogue import programs_folder
 from pleemu.errors import PleemuError, ScenarioError
 from pleemu.jit import sources_digest
+from pleemu.report.figures import write_whole
 from pleemu.reproduce.measures import Measures, measures_from_json, measures_to_json
 from pleemu.reproduce.plan import Job
 from pleemu.scenario import Program
@@ -45,7 +44,7 @@ class Store:
 
     def write(self, job: Job, measures: Measures) -> None:
         """Keep the record of a run."""
-        write_whole(self._path(job), measures_to_json(measures))
+        write_whole(self._path(job), measures_to_json(measures).encode(), "the record")
 
     def _path(self, job: Job) -> Path:
         return self.folder / f"{key(job)}.json"
@@ -64,19 +63,6 @@ def key(job: Job) -> str:
     ]
     whole = {"scenario": data, "guests": guests, "sources": _sources()}
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:_DIGITS]
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or, if anything happens meanwhile, as it was."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise PleemuError(f"{path}: cannot be written: {error.strerror or error}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 @functools.cache

@@ -13,10 +13,9 @@ from pleemu.reproduce.results import ALL, Finding, Measurement, PartResult, Resu
 from pleemu.reproduce.statistics import Interval
 
 CALIBRATION = (
-    "Calibrated, on runs without any cure: what exits, entries, KVM's handler and a switch cost, on the KVM trace in "
-    "the talk (26 us from exit to exit); how often ebizzy -M sleeps, on the 72 % of its time that it waited for "
-    "answers in 2019, before that year's change of KVM. All other figures of the applications are proposed (pleemu "
-    "list profiles). No figure was fitted to what a cure does: what a cure does here is a prediction."
+    "Calibrated: what exits, entries, KVM's handler and a switch cost, on the KVM trace in the talk, which is of "
+    "vanilla (26 us from exit to exit, of which the guest has 4.5). All figures of the applications are proposed "
+    "(pleemu list profiles). Nothing was fitted to what a cure does: all of that is prediction."
 )
 LENGTHS = (
     "Runs are short because nothing in them is slow: a vCPU's turn is at most 12 ms, most exits are 26 us apart, and a "

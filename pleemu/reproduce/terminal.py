@@ -10,9 +10,9 @@ from pleemu.report.run_report import paragraph
 from pleemu.reproduce import statistics, verdict
 from pleemu.reproduce.results import Results
 from pleemu.reproduce.tables import CALIBRATION, COLUMNS_HELP, Table, measurements_table, part_findings
-from pleemu.reproduce.verdict import CALIBRATED, DIRECTION, MAGNITUDE, NOT
+from pleemu.reproduce.verdict import DIRECTION, MAGNITUDE, NOT
 
-_STYLES = {MAGNITUDE: "green", DIRECTION: "green", NOT: "red", CALIBRATED: "dim"}
+_STYLES = {MAGNITUDE: "green", DIRECTION: "green", NOT: "red"}
 
 
 def terminal_report(results: Results) -> RenderableType:

@@ -8,8 +8,7 @@ from pleemu.reproduce.published import KEEPS, LEAST, SHARE, Claim
 from pleemu.reproduce.statistics import Interval
 
 MAGNITUDE, DIRECTION, OPEN, NOT = "in magnitude", "in direction", "open", "no"
-CALIBRATED = "calibrated"  # no prediction
-VERDICTS = (MAGNITUDE, DIRECTION, OPEN, NOT, CALIBRATED)
+VERDICTS = (MAGNITUDE, DIRECTION, OPEN, NOT)
 
 TOLERANCE = 0.25  # of the published effect
 NO_LOSS = 0.05  # of a co-runner's throughput: what nobody would see in the talk's figure
@@ -18,16 +17,14 @@ HOW = (
     "In direction: the whole interval is on the published side of no effect (a ratio of 1, a share of a half). In "
     f"magnitude: and the published value is inside the interval, or ours within {100 * TOLERANCE:.0f} % of the "
     "published effect (the logarithm of a ratio, a share itself). A least count, or that a co-runner loses nothing: "
-    f"in magnitude if the whole interval is above the count, or a ratio of {1 - NO_LOSS:g}. Open: the interval has the "
-    "published side in it, and no effect, too; more seeds would tell. No: none of these. Words, and figures without "
+    f"in magnitude if the whole interval is above the count, or a ratio of {1 - NO_LOSS:g}. Open: the interval has "
+    "the published value in it, or side, and no effect, too; more seeds would tell. No: none of these. Words, and figures without "
     "numbers, can be reproduced in direction at most."
 )
 
 
 def judge(claim: Claim, ours: Interval | None) -> str:
     """Return the verdict on a claim, given what was measured; None is a ratio to nothing."""
-    if claim.calibrated:
-        return CALIBRATED
     if ours is None:
         return OPEN
     if claim.kind == LEAST:
@@ -60,7 +57,7 @@ def _on_its_side(claim: Claim, ours: Interval) -> str:
     if none < ours.low if below else ours.high < none:
         return NOT
     if not (ours.high < none if below else ours.low > none):
-        return OPEN if ours.low < ours.high else NOT
+        return OPEN if ours.low < ours.high and (claim.value is None or ours.holds(claim.value)) else NOT
     if claim.value is None:
         return DIRECTION
     return MAGNITUDE if ours.holds(claim.value) or _near(ours.mean, claim.value, share=share) else DIRECTION
