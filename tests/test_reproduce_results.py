@@ -56,7 +56,7 @@ def test_findings_follow_from_them(made: Results) -> None:
     time = found["execution time", BOTH, ""].ours
     assert time is not None
     assert time.mean == pytest.approx(1 / 1.6, rel=1e-3)
-    assert found["PLE events", "debooster", STRICT].verdict == "no"
+    assert found["throughput", "debooster", STRICT].verdict == "no"
     assert found["continuous PLE events", "vanilla", ""].verdict == DIRECTION
 
 

@@ -107,9 +107,7 @@ def test_finished_evaluation_runs_nothing(
 ) -> None:
     """Its tables come from the records alone, also of fewer seeds and in another form."""
     folder, printed = undisturbed
-    monkeypatch.setattr(
-        "pleemu.reproduce.evaluate.run_jobs", lambda jobs, *_, **__: list(map(_refuse, jobs)) or _none()
-    )
+    monkeypatch.setattr("pleemu.reproduce.evaluate.run_jobs", _refuse)
     assert main([*PLAN, "--output", str(folder)]) == 0
     assert capsys.readouterr().out == printed
     assert main([*PLAN[:-1], "--markdown", "--output", str(folder)]) == 0

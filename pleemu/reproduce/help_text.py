@@ -13,6 +13,7 @@ KEYS = {
     "statistics": "what means, ratios and intervals are over",
     "criteria": "what each verdict means",
     "calibration": "what was fitted to which published figure",
+    "lengths": "why the runs may be as short as they are",
     "quick": "whether the runs were few and short",
     "parts": "name, title, text, seeds, duration_ms (emulated in each run), measurements: setting, policy, and of each "
     "measure mean, low, high, n; a ratio is to the part's first policy; null: it has none",

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pleemu.reproduce.results import Results
-from pleemu.reproduce.tables import COLUMNS_HELP, Table, findings_table, measurements_table
+from pleemu.reproduce.tables import COLUMNS_HELP, HOW, Table, findings_table, measurements_table
 from pleemu.reproduce.terminal import tally
 
 
 def markdown_findings(results: Results) -> str:
     """Return the table of published results, beside ours."""
     table = findings_table(results)
-    return "\n\n".join((_table(table), tally(results), *table.notes)) + "\n"
+    return "\n\n".join((_table(table), tally(results), *(f"**{head}.** {text}" for head, text in HOW))) + "\n"
 
 
 def markdown_report(results: Results) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
-from pleemu.reproduce import published, statistics, verdict
+from pleemu.reproduce import published
 from pleemu.reproduce.figure import Mark, ratio_figure
 from pleemu.reproduce.published import RATIO
 from pleemu.reproduce.results import Measurement, PartResult, Results
 from pleemu.reproduce.statistics import Interval
-from pleemu.reproduce.tables import CALIBRATION, COLUMNS_HELP, Table, findings_table, measurements_table
+from pleemu.reproduce.tables import COLUMNS_HELP, HOW, Table, findings_table, measurements_table
 from pleemu.reproduce.terminal import tally
 from pleemu.reproduce.verdict import DIRECTION, MAGNITUDE, NOT, OPEN
 
@@ -45,14 +45,7 @@ def page(results: Results) -> str:
         "<h1>The evaluation, reproduced</h1>",
         f"<p>{escape(tally(results))}</p>",
         _table(findings_table(results), verdicts=True),
-        *(
-            f"<p><b>{head}.</b> {escape(text)}</p>"
-            for head, text in (
-                ("Statistics", statistics.HOW),
-                ("Verdicts", verdict.HOW),
-                ("Calibration", CALIBRATION),
-            )
-        ),
+        *(f"<p><b>{head}.</b> {escape(text)}</p>" for head, text in HOW),
         *(line for part in results.parts for line in _part(part)),
         f'<p class="note">{escape(COLUMNS_HELP)} In the drawings, a diamond is what was published.</p>',
         _sources(results),

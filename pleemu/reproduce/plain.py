@@ -11,7 +11,7 @@ from pleemu.reproduce import statistics, verdict
 from pleemu.reproduce.help_text import KEYS
 from pleemu.reproduce.results import Finding, Measurement, PartResult, Results
 from pleemu.reproduce.statistics import Interval
-from pleemu.reproduce.tables import CALIBRATION
+from pleemu.reproduce.tables import CALIBRATION, LENGTHS
 
 _DIGITS = 6
 
@@ -22,6 +22,7 @@ def results_json(results: Results) -> str:
         "statistics": statistics.HOW,
         "criteria": verdict.HOW,
         "calibration": CALIBRATION,
+        "lengths": LENGTHS,
         "quick": results.quick,
         "parts": [_part(part) for part in results.parts],
         "findings": [_finding(one) for one in results.findings],

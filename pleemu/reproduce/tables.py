@@ -21,6 +21,12 @@ LENGTHS = (
     "Runs are short because nothing in them is slow: a vCPU's turn is at most 12 ms, most exits are 26 us apart, and a "
     "run has some hundred turns. What chance is left in them is in the intervals."
 )
+HOW = (
+    ("Statistics", statistics.HOW),
+    ("Verdicts", verdict.HOW),
+    ("Calibration", CALIBRATION),
+    ("Length of the runs", LENGTHS),
+)
 
 
 @frozen(kw_only=True)
@@ -37,10 +43,7 @@ class Table:
 def findings_table(results: Results) -> Table:
     """Return every published result beside ours, with the verdict."""
     rows = tuple((part.part.name, *row) for part in results.parts for row in part_findings(part).rows)
-    notes = (statistics.HOW, verdict.HOW, CALIBRATION)
-    return Table(
-        title="Published results, and pleemu's", head=("evaluation", *_FINDINGS_HEAD), rows=rows, left=5, notes=notes
-    )
+    return Table(title="Published results, and pleemu's", head=("evaluation", *_FINDINGS_HEAD), rows=rows, left=5)
 
 
 _FINDINGS_HEAD = ("setting", "policy", "of", "published", "pleemu", "verdict")

@@ -7,9 +7,9 @@ from rich.text import Text
 
 from pleemu.report.grid import Column, Grid
 from pleemu.report.run_report import paragraph
-from pleemu.reproduce import statistics, verdict
+from pleemu.reproduce import verdict
 from pleemu.reproduce.results import Results
-from pleemu.reproduce.tables import CALIBRATION, COLUMNS_HELP, Table, measurements_table, part_findings
+from pleemu.reproduce.tables import COLUMNS_HELP, HOW, Table, measurements_table, part_findings
 from pleemu.reproduce.verdict import DIRECTION, MAGNITUDE, NOT
 
 _STYLES = {MAGNITUDE: "green", DIRECTION: "green", NOT: "red"}
@@ -21,7 +21,7 @@ def terminal_report(results: Results) -> RenderableType:
     for part in results.parts:
         sections += [_grid(measurements_table(part)), Text(), _findings(part_findings(part)), Text()]
     sections += [Text(COLUMNS_HELP, "dim"), Text(), Text(tally(results)), Text()]
-    for head, text in (("Statistics", statistics.HOW), ("Verdicts", verdict.HOW), ("Calibration", CALIBRATION)):
+    for head, text in HOW:
         sections += [paragraph(head, text), Text()]
     return Group(*sections)
 

@@ -16,10 +16,11 @@ NO_LOSS = 0.05  # of a co-runner's throughput: what nobody would see in the talk
 HOW = (
     "In direction: the whole interval is on the published side of no effect (a ratio of 1, a share of a half). In "
     f"magnitude: and the published value is inside the interval, or ours within {100 * TOLERANCE:.0f} % of the "
-    "published effect (the logarithm of a ratio, a share itself). A least count, or that a co-runner loses nothing: "
-    f"in magnitude if the whole interval is above the count, or a ratio of {1 - NO_LOSS:g}. Open: the interval has "
-    "the published value in it, or side, and no effect, too; more seeds would tell. No: none of these. Words, and figures without "
-    "numbers, can be reproduced in direction at most."
+    "published effect (the logarithm of a ratio, a share itself). Open: the interval has both no effect in it and the "
+    "published value, or else side; more seeds would tell. No: none of these. At least so many: in magnitude if the "
+    f"whole interval is, in direction if the mean is but {100 * TOLERANCE:.0f} % short. That a co-runner loses "
+    f"nothing: in magnitude if the whole interval is above {1 - NO_LOSS:g}. Words, and figures without numbers, are "
+    "reproduced in direction at most."
 )
 
 
