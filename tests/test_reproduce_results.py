@@ -23,12 +23,13 @@ from pleemu.reproduce.outcome import FILES
 from pleemu.reproduce.page import page
 from pleemu.reproduce.plain import results_json
 from pleemu.reproduce.plan import BOTH, QUICK_SEEDS, STRICT, parts, plan
+from pleemu.reproduce.published import claims
 from pleemu.reproduce.results import Results
 from pleemu.reproduce.statistics import Interval
 from pleemu.reproduce.store import key
 from pleemu.reproduce.tables import change_text
 from pleemu.reproduce.terminal import terminal_report
-from pleemu.reproduce.verdict import DIRECTION, MAGNITUDE
+from pleemu.reproduce.verdict import DIRECTION, MAGNITUDE, VERDICTS
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +116,17 @@ def test_markdown_tables_are_tables(made: Results) -> None:
         for block in re.findall(r"(?:^\|.*\n?)+", text, re.MULTILINE):
             assert len({re.sub(r"\\\|", "", line).count("|") for line in block.strip().splitlines()}) == 1
     assert markdown_findings(made).count("\n|") >= len(made.findings)
+
+
+def test_readme_has_the_table_of_all_claims() -> None:
+    """As it is now: the same evaluations, measures and published results, row by row, and a verdict for each."""
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in readme.splitlines() if line.startswith("| ")]
+    begin = next(number for number, row in enumerate(cells) if row[0] == "evaluation") + 2
+    rows = cells[begin : begin + len(claims())]
+    assert [(row[0], row[3], row[4]) for row in rows] == [(one.part, one.measure, one.text) for one in claims()]
+    assert {row[6] for row in rows} <= set(VERDICTS)
+    assert len(cells) == begin + len(rows) or cells[begin + len(rows)][0] not in {part.name for part in parts()}
 
 
 def test_terminal_shows_every_verdict_in_a_hundred_columns(made: Results) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pleemu.report.figures import write_whole
+from pleemu.report.whole_file import write_whole
 from pleemu.reproduce.markdown import markdown_report
 from pleemu.reproduce.page import page
 from pleemu.reproduce.plain import results_json

@@ -95,7 +95,7 @@ def _talk() -> tuple[Claim, ...]:
             text="no degradation", source=TALK,
         ),
         Claim(
-            part="talk", settings=_ALL, policy=DEBOOSTER, beside=STRICT, measure=OPERATIONS, pick=BEST,
+            part="talk", settings=_ALL, policy=DEBOOSTER, beside=STRICT, measure=OPERATIONS,
             text="mostly Debooster's", source=REVIEW,
         ),
     )  # fmt: skip

@@ -14,7 +14,7 @@ from pathlib import Path
 from pleemu.catalogue import programs_folder
 from pleemu.errors import PleemuError, ScenarioError
 from pleemu.jit import sources_digest
-from pleemu.report.figures import write_whole
+from pleemu.report.whole_file import write_whole
 from pleemu.reproduce.measures import Measures, measures_from_json, measures_to_json
 from pleemu.reproduce.plan import Job
 from pleemu.scenario import Program
