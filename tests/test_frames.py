@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 from collections import Counter
@@ -20,10 +21,12 @@ from pleemu.errors import PleemuError
 from pleemu.experiment.compare import cases_of
 from pleemu.experiment.compare import compare as compare_cases
 from pleemu.experiment.in_hand import Results, in_hand
+from pleemu.hardware.isa import PROBE_BARRIER_WAIT, PROBE_IPI_WAIT, PROBE_LOCK_ACQUIRED, PROBE_LOCK_WAIT
 from pleemu.policy import policy
 from pleemu.report.html import compare_html, run_html
 from pleemu.trace.columns import continuous_runs, tables
 from pleemu.trace.recording import record
+from pleemu.trace.spans import spans_of
 
 pandas = pytest.importorskip("pandas", reason="pandas is not installed")
 SCENARIOS = ("worst_case", "overboost", "shootdown", "ticket_lock")
@@ -99,12 +102,12 @@ def test_windows_are_a_chain(result: Any) -> None:
 
 def test_a_lock_has_one_holder() -> None:
     """Critical sections of one lock do not overlap, and each follows a wait of its vCPU."""
-    locks = pleemu.run("worst_case", duration="20ms").frames()["locks"]
-    held = locks[locks.what == "critical section"]
+    spans = pleemu.run("worst_case", duration="20ms").frames()["spans"]
+    held = spans[spans.what == "critical section"]
     assert len(held) > 10
-    for _, mine in held.groupby(["vm", "lock"], observed=True):
+    for _, mine in held.groupby(["vm", "address"], observed=True):
         assert (mine.time_ns + mine.duration_ns).iloc[:-1].to_numpy().tolist() <= mine.time_ns.iloc[1:].tolist()
-    spinning = locks[locks.what == "spinning"]
+    spinning = spans[spans.what == "waits for a lock"]
     ends = set(zip(spinning.vm, spinning.vcpu_id, spinning.time_ns + spinning.duration_ns, strict=True))
     assert {(one.vm, one.vcpu_id, one.time_ns) for one in held.itertuples()} <= {
         (vm, vcpu, end + more) for vm, vcpu, end in ends for more in (0, 1)
@@ -316,3 +319,56 @@ def test_cases_of_a_comparison_are_in_hand_for_the_command_too() -> None:
     (same,) = pleemu.compare(scenario, "vanilla")
     assert (name, run.digest) == ("vanilla", same.digest)
     assert len(tables(run.recording())["switches"]["cpu"]) == len(same.frames()["switches"])
+
+
+_KINDS = {"lock": "waits for a lock", "shared lock": "waits for a lock", "barrier": "waits at a barrier"}
+
+
+@pytest.mark.parametrize("name", ["worst_case", "shootdown", "barrier", "wake_up", "testbed", "locks"])
+def test_what_an_exit_waits_for_is_a_span(name: str) -> None:
+    """The ground truth, kept while the run went on, and the spans, from its events alone, say the same of each exit.
+
+    KVM looks when the exit has been paid for: what is over by then is no wait.
+    """
+    run = pleemu.run(name, duration="15ms")
+    frames, until_search = run.frames(), run.scenario.cost.exit_ns + run.scenario.cost.pause_handler_ns
+    decisions, spans = frames["decisions"], frames["spans"]
+    of_vcpu = dict(list(spans.groupby(["vm", "vcpu_id"], observed=True)))
+    for exit_ in decisions.itertuples():
+        mine = of_vcpu.get((exit_.vm, exit_.vcpu_id), spans[:0])
+        now = mine[(mine.time_ns <= exit_.time_ns) & (mine.time_ns + mine.duration_ns >= exit_.time_ns)]
+        if exit_.waits_for in _KINDS:
+            assert ((now.what == _KINDS[exit_.waits_for]) & (now.address == exit_.lock)).any()
+        elif exit_.waits_for == "answer":
+            assert (now.what == "waits for an answer").any()
+        else:
+            ends = (now.time_ns + now.duration_ns)[now.what != "critical section"]
+            assert (ends <= exit_.time_ns + until_search).all()
+    waits = spans[spans.what != "critical section"]
+    assert len(waits) > 0
+
+
+_probes = st.tuples(st.integers(0, 50), st.integers(0, 3), st.integers(1, 9), st.integers(0, 3))
+
+
+@given(st.lists(_probes, max_size=60))
+def test_spans_of_any_probes_are_sound(made: list[tuple[int, int, int, int]]) -> None:
+    """Whatever guests say: each span ends after it began, in its VM, and a vCPU has a lock once at a time."""
+    probes, now = [], 0
+    for step, vcpu, probe, operand in made:
+        now += step
+        probes.append((now, vcpu, probe, operand))
+    spans = spans_of(probes, [0, 0, 1, 1], now + 1)
+    assert [one.begin for one in spans] == sorted(one.begin for one in spans)
+    assert all(one.begin <= one.end <= now + 1 for one in spans)
+    assert all(one.object // 2 == one.vcpu // 2 for one in spans if one.what == "waits for an answer")
+    begun = Counter(probe for _, _, probe, _ in probes)
+    ended = Counter(one.what for one in spans)
+    assert ended["waits for a lock"] == begun[PROBE_LOCK_WAIT]
+    assert ended["waits at a barrier"] == begun[PROBE_BARRIER_WAIT]
+    assert ended["critical section"] <= begun[PROBE_LOCK_ACQUIRED]
+    assert ended["waits for an answer"] <= begun[PROBE_IPI_WAIT]
+    for vcpu in range(4):
+        for lock in range(4):
+            held = [one for one in spans if (one.vcpu, one.what, one.object) == (vcpu, "critical section", lock)]
+            assert all(one.end <= other.begin for one, other in itertools.pairwise(held))

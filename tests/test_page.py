@@ -92,7 +92,7 @@ def test_page_holds_what_it_may(name: str, rows: int, records: int) -> None:
     recording = run_of(name).recording()
     found = tables(recording)
     part = part_of(recording, found, rows=rows, records=records)
-    times = [found[table]["time_ns"] for table in ("switches", "exits", "locks", "windows")]
+    times = [found[table]["time_ns"] for table in ("switches", "exits", "spans", "windows")]
     inside = sum(int(((one >= part.begin) & (one < part.end)).sum()) for one in times)
     exits = found["decisions"]["time_ns"]
     assert inside <= rows

@@ -19,8 +19,9 @@ from pleemu.observe.records import VERDICTS
 from pleemu.report.colours import thread_colours, vm_colour
 from pleemu.report.explain_report import sentences
 from pleemu.report.page_part import RECORDS, ROWS, Part, part_of
-from pleemu.trace.columns import CRITICAL, Columns, tables
+from pleemu.trace.columns import Columns, tables
 from pleemu.trace.recording import Recording, thread_names
+from pleemu.trace.spans import CRITICAL
 
 _RULE_NAMES = list(RULES)
 
@@ -56,7 +57,7 @@ def case_data(name: str, recording: Recording, *, rows: int = ROWS, records: int
         "idle": run.idle_share,
         "cpus": _cpus(found["switches"], scenario.hardware.pcpus, thread_names(scenario), part),
         "exits": _exits(found["exits"], found["decisions"], _vcpu_numbers(recording), part, words),
-        "locks": _locks(found["locks"], _vcpu_numbers(recording), part, words),
+        "spans": _spans(found["spans"], _vcpu_numbers(recording), part, words),
         "windows": _windows(found["windows"], _vcpu_numbers(recording), part),
         "windowUnit": "PAUSEs" if scenario.hardware.is_amd else "TSC ticks",
         "records": _records(recording.stories, part, records, thread_names(scenario)),
@@ -146,20 +147,20 @@ def _exits(
     return found
 
 
-def _locks(locks: Columns, numbers: dict[tuple[str, int], int], part: Part, words: _Words) -> list[dict[str, Any]]:
+def _spans(spans: Columns, numbers: dict[tuple[str, int], int], part: Part, words: _Words) -> list[dict[str, Any]]:
     """Of each vCPU its waits and critical sections, by when they began."""
-    vcpus = np.array([numbers[pair] for pair in zip(locks["vm"], locks["vcpu_id"].tolist(), strict=True)], np.int64)
-    begins = locks["time_ns"]
-    shown = _inside(begins, begins + locks["duration_ns"], part)
+    vcpus = np.array([numbers[pair] for pair in zip(spans["vm"], spans["vcpu_id"].tolist(), strict=True)], np.int64)
+    begins = spans["time_ns"]
+    shown = _inside(begins, begins + spans["duration_ns"], part)
     found = []
     for vcpu in range(len(numbers)):
         (rows,) = np.nonzero(shown & (vcpus == vcpu))
         found.append(
             {
                 "t": _steps(begins[rows]),
-                "lasts": locks["duration_ns"][rows].tolist(),
-                "held": [int(locks["what"][row] == CRITICAL) for row in rows],
-                "lock": words.numbers([locks["lock_symbol"][row] for row in rows]),
+                "lasts": spans["duration_ns"][rows].tolist(),
+                "held": [int(spans["what"][row] == CRITICAL) for row in rows],
+                "what": words.numbers([f"{spans['what'][row]}, {spans['object'][row]}" for row in rows]),
             }
         )
     return found

@@ -12,7 +12,7 @@ from pleemu.machine.result import Run
 from pleemu.trace.columns import Columns
 from pleemu.trace.recording import Recording
 
-ROWS = 200_000  # of a page: switches, exits, locks and windows
+ROWS = 200_000  # of a page: switches, exits, spans and windows
 RECORDS = 6_000  # PAUSE exits of a page with their decision record
 _BEFORE = 0.05  # of the part that is shown lies before the longest run
 
@@ -38,7 +38,7 @@ class Part:
 
 def part_of(recording: Recording, found: dict[str, Columns], *, rows: int, records: int) -> Part:
     """Return the part of a run whose events fit into a page: all of it, or what begins before its longest run."""
-    times = [found[name]["time_ns"] for name in ("switches", "exits", "locks", "windows")]
+    times = [found[name]["time_ns"] for name in ("switches", "exits", "spans", "windows")]
     all_times = np.sort(np.concatenate(times))
     pauses = np.sort(found["decisions"]["time_ns"])
     end = int(recording.ns(recording.until))

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from pleemu.report import units
 from pleemu.report.colours import PAUSE, thread_colours
-from pleemu.trace.columns import CRITICAL, Columns
+from pleemu.trace.columns import Columns
 from pleemu.trace.recording import Recording, thread_names
+from pleemu.trace.spans import CRITICAL
 
 _PERIODS = 14  # of the run that are shown
 _LANES = 6
@@ -39,7 +40,7 @@ def draw_zoom(axis: Any, recording: Recording, found: dict[str, Columns]) -> Non
     threads = _threads(names, times, begin, end)
     spinner = f"{runs['vm'][longest]}/{runs['vcpu_id'][longest]}"
     threads = sorted(
-        {spinner, *threads, *_holders(found["locks"], spinner, first)}, key=lambda one: numbers.get(one, 0)
+        {spinner, *threads, *_holders(found["spans"], spinner, first)}, key=lambda one: numbers.get(one, 0)
     )
     colours = thread_colours(recording.scenario)
     for lane, name in enumerate(threads[:_LANES]):
@@ -67,15 +68,15 @@ def _lane(
 ) -> None:
     begin, end, zero = times
     vm, _, number = name.rpartition("/")
-    locks, exits = found["locks"], found["exits"]
+    spans, exits = found["spans"], found["exits"]
 
     def drawn(spans: _Spans, low: float, height: float, shade: str, **more: Any) -> None:
         clipped = [(max(a, begin), min(b, end)) for a, b in spans if a < end and b > begin]
         bars = [((a - zero) / 1e3, (b - a) / 1e3) for a, b in clipped]
         axis.broken_barh(bars, (low, height), facecolors=shade, linewidth=0, **more)
 
-    held = _of(locks, vm, number, locks["duration_ns"], np.asarray(locks["what"], object) == CRITICAL)
-    waits = _of(locks, vm, number, locks["duration_ns"], np.asarray(locks["what"], object) != CRITICAL)
+    held = _of(spans, vm, number, spans["duration_ns"], np.asarray(spans["what"], object) == CRITICAL)
+    waits = _of(spans, vm, number, spans["duration_ns"], np.asarray(spans["what"], object) != CRITICAL)
     drawn(held, lane - 0.32, 0.46, _OFF)
     drawn(on, lane - 0.32, 0.46, colour)
     in_host = _of(exits, vm, number, exits["host_ns"], np.asarray(exits["host_ns"]) >= 0)
@@ -111,13 +112,13 @@ def _threads(names: NDArray[Any], times: NDArray[Any], begin: float, end: float)
     return [name for name in dict.fromkeys(seen.tolist()) if "/" in name]
 
 
-def _holders(locks: Columns, spinner: str, now: int) -> list[str]:
+def _holders(spans: Columns, spinner: str, now: int) -> list[str]:
     """Return who of the spinner's VM was in a critical section then."""
     vm = spinner.rpartition("/")[0]
-    begins = np.asarray(locks["time_ns"])
-    mine = (np.asarray(locks["vm"], object) == vm) & (np.asarray(locks["what"], object) == CRITICAL)
-    mine &= (begins <= now) & (begins + locks["duration_ns"] > now)
-    return [f"{vm}/{vcpu}" for vcpu in dict.fromkeys(np.asarray(locks["vcpu_id"])[mine].tolist())]
+    begins = np.asarray(spans["time_ns"])
+    mine = (np.asarray(spans["vm"], object) == vm) & (np.asarray(spans["what"], object) == CRITICAL)
+    mine &= (begins <= now) & (begins + spans["duration_ns"] > now)
+    return [f"{vm}/{vcpu}" for vcpu in dict.fromkeys(np.asarray(spans["vcpu_id"])[mine].tolist())]
 
 
 def _legend(axis: Any) -> None:

@@ -3,7 +3,7 @@
     exits        a row for each VM exit          decisions    one for each PAUSE exit: what KVM made of it
     switches     one for each sched_switch       operations   one for each `operation_done`
     windows      one for each change of the PLE window        yields       one for each directed yield
-    locks        one for each wait and each critical section  runs         one for each run of PAUSE exits
+    spans        one for each wait and each critical section  runs         one for each run of PAUSE exits
 
 Columns are named after the fields of the tracepoints where there are such: `cpu` is a pCPU, `vcpu_id` a vCPU's number
 in its VM. Times are since the run began, or durations, in ns, as the names say. Where there is no such time or number,
@@ -12,26 +12,20 @@ there is `ABSENT`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pleemu.hardware.isa import (
-    PROBE_LOCK_ACQUIRED,
-    PROBE_LOCK_RELEASED,
-    PROBE_LOCK_WAIT,
-    PROBE_LOCK_WAIT_OVER,
-    PROBE_OPERATION_DONE,
-)
+from pleemu.hardware.isa import PROBE_OPERATION_DONE
 from pleemu.observe import events as of
 from pleemu.observe.records import RUN_GAP_NS
 from pleemu.trace.recording import Recording, thread_names
+from pleemu.trace.spans import FOR_ANSWER, spans_of
 
 ABSENT = -1
-SPINNING, CRITICAL = "spinning", "critical section"
 
 Columns = dict[str, Any]  # name -> array or list, all of one length
 
@@ -47,7 +41,7 @@ def tables(recording: Recording) -> dict[str, Columns]:
         "operations": maker.operations(),
         "windows": maker.windows(),
         "yields": maker.yields(),
-        "locks": maker.locks(),
+        "spans": maker.spans(),
         "runs": continuous_runs(exits),
     }
 
@@ -154,18 +148,31 @@ class _Maker:
             "hypercall": rows["c"],
         }
 
-    def locks(self) -> Columns:
-        """Each wait for a lock (`spinning`) and each critical section; those open at the end last until then."""
+    def spans(self) -> Columns:
+        """Each wait and each critical section, by what the guests' probes say; those open at the end last until then.
+
+        `object` is the symbol of the lock or barrier at `address`, or the vCPU whose answer is awaited.
+        """
         rows, _ = self._of(of.PROBE)
-        rows = rows[np.isin(rows["a"], _OF_LOCKS)]
-        found = sorted(_spans(rows, self._recording.until))
-        begin, vcpu, what, lock, end = (np.array(one) for one in zip(*found, strict=True)) if found else [_NONE] * 5
+        names = ("cycle", "vcpu", "a", "b")
+        probes = zip(*(rows[name].tolist() for name in names), strict=True)
+        found = spans_of(probes, self._vm.tolist(), self._recording.until)
+        begin, vcpu, end = (
+            np.array([getattr(one, name) for one in found], np.int64) for name in ("begin", "vcpu", "end")
+        )
+        answers = [one.what == FOR_ANSWER for one in found]
+        address = np.array([0 if answer else one.object for one, answer in zip(found, answers, strict=True)], np.int64)
+        symbols = self._symbols(vcpu, address)
+        objects = [
+            self._names[one.object] if answer else symbol
+            for one, answer, symbol in zip(found, answers, symbols, strict=True)
+        ]
         return {
             "time_ns": self._ns(begin),
             **self._vcpus(vcpu),
-            "what": np.array((SPINNING, CRITICAL), object)[what],
-            "lock": lock.astype(np.uint64),
-            "lock_symbol": self._symbols(vcpu, lock),
+            "what": [one.what for one in found],
+            "address": address.astype(np.uint64),
+            "object": objects,
             "duration_ns": self._ns(end) - self._ns(begin),
         }
 
@@ -258,31 +265,6 @@ def continuous_runs(exits: Columns) -> Columns:
         "first_window": numbers["ple_window"][begins],
         "last_window": numbers["ple_window"][ends],
     }
-
-
-_NONE = np.zeros(0, np.int64)
-_OF_LOCKS = (PROBE_LOCK_WAIT, PROBE_LOCK_ACQUIRED, PROBE_LOCK_RELEASED, PROBE_LOCK_WAIT_OVER)
-
-
-def _spans(rows: NDArray[Any], until: int) -> Iterator[tuple[int, int, int, int, int]]:
-    """Yield begin, vCPU, what (0 spinning, 1 critical section), lock and end, in cycles."""
-    opened: dict[tuple[int, int, int], list[int]] = {}
-    columns = (rows[name].tolist() for name in ("cycle", "vcpu", "a", "b"))
-
-    def close(vcpu: int, what: int, lock: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
-        if begins := opened.get((vcpu, what, lock)):
-            yield begins.pop(), vcpu, what, lock, end
-
-    for cycle, vcpu, probe, lock in zip(*columns, strict=True):
-        if probe == PROBE_LOCK_WAIT:
-            opened.setdefault((vcpu, 0, lock), []).append(cycle)
-            continue
-        yield from close(vcpu, 1 if probe == PROBE_LOCK_RELEASED else 0, lock, cycle)
-        if probe == PROBE_LOCK_ACQUIRED:
-            opened.setdefault((vcpu, 1, lock), []).append(cycle)
-    for (vcpu, what, lock), begins in opened.items():
-        for begin in begins:
-            yield begin, vcpu, what, lock, max(begin, until)
 
 
 def _honoured(story: Any) -> bool:

@@ -66,7 +66,7 @@ async function unpacked() {
 
 // Times are stored as differences; and what the drawing asks for again and again is worked out once.
 function prepare(one) {
-  for (const part of [one.cpus, one.exits, one.locks, one.windows]) part.forEach((row) => (row.t = sums(row.t)));
+  for (const part of [one.cpus, one.exits, one.spans, one.windows]) part.forEach((row) => (row.t = sums(row.t)));
   one.on = one.exits.map(() => ({ t: [], end: [], cpu: [] }));
   one.cpus.forEach((row, cpu) => {
     row.thread.forEach((thread, k) => {

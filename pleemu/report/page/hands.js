@@ -122,12 +122,12 @@ function told(one, { row, t, exit }) {
     const k = above(on.t, t) - 1;
     const runs = k >= 0 && on.end[k] > t;
     const where = runs ? `on pCPU ${on.cpu[k]} for ${time(on.end[k] - on.t[k])}` : "off its pCPU";
-    const locks = one.locks[row.vcpu];
+    const all = one.spans[row.vcpu];
     const spans = [];
-    for (let i = 0; i < locks.t.length && locks.t[i] <= t; i++) {
-      if (locks.t[i] + locks.lasts[i] >= t) spans.push(`${locks.held[i] ? "holds" : "waits for"} ${one.words[locks.lock[i]]}, for ${time(locks.lasts[i])}`);
+    for (let i = 0; i < all.t.length && all.t[i] <= t; i++) {
+      if (all.t[i] + all.lasts[i] >= t) spans.push(`${one.words[all.what[i]]}, for ${time(all.lasts[i])}`);
     }
-    return [`${one.threads[row.vcpu]}: ${where}, at ${at(t)}` + (runs ? inHostAt(one, row.vcpu, t) : ""), ...spans].join("\n");
+    return [`${one.threads[row.vcpu]}: ${where}, at ${at(t)}` + (runs ? inHostAt(one, row.vcpu, t) : ""), ...spans.slice(0, 8)].join("\n");
   }
   if (row.kind === "window") {
     const lines = one.windows.flatMap((windows, vcpu) => {

@@ -116,7 +116,7 @@ function drawVcpu(view, row) {
   const on = one.on[row.vcpu];
   pen.fillStyle = ink.line;
   pen.fillRect(GUTTER, row.y + row.height - 1, view.width, 0.5);
-  drawLocks(view, one.locks[row.vcpu], on, row);
+  drawSpans(view, one.spans[row.vcpu], on, row);
   stretches(view, on.t, (k) => on.end[k], () => 1, (x, width, shares) => {
     pen.fillStyle = one.colours[row.vcpu];
     pen.globalAlpha = Math.max(0.25, Math.min(1, shares.get(1)));
@@ -135,11 +135,11 @@ function drawVcpu(view, row) {
 }
 
 // A strip below: waiting in amber, a critical section in green. Who has a lock and no pCPU is what all wait for: red.
-function drawLocks(view, locks, on, row) {
+function drawSpans(view, spans, on, row) {
   const { pen, ink } = view;
   const strip = row.y + 15;
   for (const held of [0, 1]) {
-    const mine = (locks[`of${held}`] ??= chosen(locks, (k) => locks.held[k] === held));
+    const mine = (spans[`of${held}`] ??= chosen(spans, (k) => spans.held[k] === held));
     stretches(view, mine.t, (k) => mine.end[k], () => 1, (x, width, shares) => {
       pen.globalAlpha = Math.max(0.3, Math.min(1, shares.get(1)));
       pen.fillStyle = held ? ink.held : ink.spinning;
@@ -156,13 +156,12 @@ function drawLocks(view, locks, on, row) {
   }
 }
 
-function chosen(locks, wanted) {
-  const found = { t: [], end: [], lock: [] };
-  locks.t.forEach((t, k) => {
+function chosen(spans, wanted) {
+  const found = { t: [], end: [] };
+  spans.t.forEach((t, k) => {
     if (!wanted(k)) return;
     found.t.push(t);
-    found.end.push(t + locks.lasts[k]);
-    found.lock.push(locks.lock[k]);
+    found.end.push(t + spans.lasts[k]);
   });
   return found;
 }
