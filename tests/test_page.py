@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 import shutil
+import sys
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -151,6 +152,14 @@ def test_page_of_a_run_without_pause_exits(name: str) -> None:
     (data,) = data_of(page([("x", run.recording())], REPEAT))["cases"]
     assert data["records"] == {}
     assert data["figures"]["exits"] == 0
+
+
+def test_page_needs_no_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither pandas nor matplotlib."""
+    for package in ("pandas", "pyarrow", "matplotlib"):
+        monkeypatch.setitem(sys.modules, package, None)
+    pleemu.run("case_study", duration="10ms").to_html(tmp_path / "out.html")
+    assert (tmp_path / "out.html").read_text().startswith("<!doctype html>")
 
 
 def test_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

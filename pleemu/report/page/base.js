@@ -81,6 +81,7 @@ function prepare(one) {
     for (const name of ["t", "end", "cpu"]) row[name] = order.map((k) => row[name][k]);
   });
   one.host = one.exits.map((row, vcpu) => inHost(row, one.on[vcpu], one.end));
+  one.hostOn = one.cpus.map((_, cpu) => onCpu(one.host, cpu));
   one.pauses = one.cpus.map(() => []);
   one.place = new Map();
   one.exits.forEach((row, vcpu) => {
@@ -97,7 +98,7 @@ function prepare(one) {
 
 // When a vCPU's thread was on a pCPU and in the host: between kvm_exit and kvm_entry.
 function inHost(exits, on, end) {
-  const host = { t: [], end: [], k: [] };
+  const host = { t: [], end: [], cpu: [] };
   let place = 0;
   for (let k = 0; k < exits.t.length; k++) {
     const until = exits.host[k] < 0 ? end : exits.t[k] + exits.host[k];
@@ -105,8 +106,14 @@ function inHost(exits, on, end) {
     for (let p = place; p < on.t.length && on.t[p] < until; p++) {
       host.t.push(Math.max(on.t[p], exits.t[k]));
       host.end.push(Math.min(on.end[p], until));
-      host.k.push(k);
+      host.cpu.push(on.cpu[p]);
     }
   }
   return host;
+}
+
+function onCpu(hosts, cpu) {
+  const found = hosts.flatMap((host) => host.t.flatMap((t, k) => (host.cpu[k] === cpu ? [[t, host.end[k]]] : [])));
+  found.sort((a, b) => a[0] - b[0]);
+  return { t: found.map(([t]) => t), end: found.map(([, end]) => end) };
 }

@@ -33,7 +33,7 @@ function stretches(view, times, ends, what, draw) {
 function drawCpu(view, row) {
   const { pen, one, ink } = view;
   const lane = one.cpus[row.cpu];
-  const [top, height] = [row.y + 9, 18];
+  const [top, height] = [row.y + row.height * 0.3, row.height * 0.6];
   pen.fillStyle = ink.lane;
   pen.fillRect(GUTTER, top, view.width, height);
   const ends = (k) => (k + 1 < lane.t.length ? lane.t[k + 1] : one.end);
@@ -53,23 +53,22 @@ function drawCpu(view, row) {
     }
     const [thread] = shares.keys();
     const seen = x + width - Math.max(x, GUTTER);
-    if (seen > 20 && thread >= 0 && pen.measureText(one.threads[thread]).width < seen - 8) {
+    if (seen > 20 && height > 11 && thread >= 0 && pen.measureText(one.threads[thread]).width < seen - 8) {
       pen.fillStyle = "#fff";
       pen.fillText(one.threads[thread], Math.max(x, GUTTER) + 4, top + height / 2 + 0.5);
     }
   });
-  const open = 1 / view.scale > 2000;
-  if (!open) for (let vcpu = 0; vcpu < one.host.length; vcpu++) drawHost(view, one.host[vcpu], vcpu, row.cpu, top, height);
-  drawPauses(view, one.pauses[row.cpu], row.y + 1);
+  drawHost(view, one.hostOn[row.cpu], top, height);
+  drawPauses(view, one.pauses[row.cpu], row.y + 1, row.height * 0.25);
 }
 
 // Between kvm_exit and kvm_entry a lane is pale.
-function drawHost(view, host, vcpu, cpu, top, height) {
-  const { pen, one, ink } = view;
+function drawHost(view, host, top, height) {
+  if (1 / view.scale > 2000) return; // too narrow to be seen
+  const { pen, ink } = view;
   pen.fillStyle = ink.card;
   pen.globalAlpha = 0.55;
   for (let k = Math.max(0, above(host.t, view.begin) - 1); k < host.t.length && host.t[k] < view.end; k++) {
-    if (cpu !== null && cpuAt(one.on[vcpu], host.t[k]) !== cpu) continue;
     const x = view.x(host.t[k]);
     const width = view.x(host.end[k]) - x;
     if (width >= 0.8) pen.fillRect(x, top, width, height);
@@ -77,13 +76,8 @@ function drawHost(view, host, vcpu, cpu, top, height) {
   pen.globalAlpha = 1;
 }
 
-function cpuAt(on, t) {
-  const k = above(on.t, t) - 1;
-  return k >= 0 ? on.cpu[k] : -1;
-}
-
 // PAUSE exits: a mark each where there is room, else a column whose colour says how many.
-function drawPauses(view, exits, y) {
+function drawPauses(view, exits, y, tall) {
   const { pen, ink } = view;
   const times = (exits.times ??= Float64Array.from(exits, (exit) => exit.t));
   const first = above(times, view.begin - 8 / view.scale);
@@ -95,7 +89,7 @@ function drawPauses(view, exits, y) {
       pen.beginPath();
       pen.moveTo(x - 3.5, y);
       pen.lineTo(x + 3.5, y);
-      pen.lineTo(x, y + 7);
+      pen.lineTo(x, y + tall);
       pen.fill();
     }
     return;
@@ -106,44 +100,45 @@ function drawPauses(view, exits, y) {
     let many = 0;
     while (k < last && Math.floor(view.x(times[k]) / 2) === pixel) [many, k] = [many + 1, k + 1];
     pen.fillStyle = many > 2 ? ink.pause : ink.pauseFew;
-    const height = Math.min(8, 2 + 1.6 * Math.log2(1 + many));
-    pen.fillRect(pixel * 2, y + 8 - height, 2, height);
+    const height = Math.min(tall, 2 + 1.6 * Math.log2(1 + many));
+    pen.fillRect(pixel * 2, y + tall - height, 2, height);
   }
 }
 
 function drawVcpu(view, row) {
   const { pen, one, ink } = view;
   const on = one.on[row.vcpu];
+  const [top, height] = [row.y + row.height * 0.14, row.height * 0.45];
   pen.fillStyle = ink.line;
   pen.fillRect(GUTTER, row.y + row.height - 1, view.width, 0.5);
   drawSpans(view, one.spans[row.vcpu], on, row);
   stretches(view, on.t, (k) => on.end[k], () => 1, (x, width, shares) => {
     pen.fillStyle = one.colours[row.vcpu];
     pen.globalAlpha = Math.max(0.25, Math.min(1, shares.get(1)));
-    pen.fillRect(x, row.y + 3, Math.max(width, 0.6), 10);
+    pen.fillRect(x, top, Math.max(width, 0.6), height);
   });
   pen.globalAlpha = 1;
-  if (1 / view.scale <= 2000) drawHost(view, one.host[row.vcpu], row.vcpu, null, row.y + 3, 10);
+  drawHost(view, one.host[row.vcpu], top, height);
   const exits = pausesOf(one, row.vcpu);
   const times = (exits.times ??= Float64Array.from(exits, (exit) => exit.t));
   const first = above(times, view.begin);
   const last = above(times, view.end);
   pen.fillStyle = ink.pause;
   if (last - first < (view.width - GUTTER) / 9) {
-    for (let k = first; k < last; k++) pen.fillRect(view.x(times[k]) - 0.75, row.y + 1, 1.5, 13);
+    for (let k = first; k < last; k++) pen.fillRect(view.x(times[k]) - 0.75, row.y + 1, 1.5, height + 3);
   }
 }
 
 // A strip below: waiting in amber, a critical section in green. Who has a lock and no pCPU is what all wait for: red.
 function drawSpans(view, spans, on, row) {
   const { pen, ink } = view;
-  const strip = row.y + 15;
+  const [strip, thick] = [row.y + row.height * 0.68, row.height * 0.18];
   for (const held of [0, 1]) {
     const mine = (spans[`of${held}`] ??= chosen(spans, (k) => spans.held[k] === held));
     stretches(view, mine.t, (k) => mine.end[k], () => 1, (x, width, shares) => {
       pen.globalAlpha = Math.max(0.3, Math.min(1, shares.get(1)));
       pen.fillStyle = held ? ink.held : ink.spinning;
-      pen.fillRect(x, strip, Math.max(width, 0.8), 4);
+      pen.fillRect(x, strip, Math.max(width, 0.8), thick);
     });
     pen.globalAlpha = 1;
     const off = (mine.off ??= without(mine, on));
@@ -151,7 +146,7 @@ function drawSpans(view, spans, on, row) {
     for (let k = Math.max(0, above(off.t, view.begin) - 1); k < off.t.length && off.t[k] < view.end; k++) {
       const x = view.x(off.t[k]);
       const width = view.x(off.end[k]) - x;
-      if (width >= 0.5) pen.fillRect(x, row.y + 1, width, 14);
+      if (width >= 0.5) pen.fillRect(x, row.y + 1, width, row.height * 0.62);
     }
   }
 }

@@ -35,7 +35,10 @@ async function start() {
     view.show(one);
   }
 
-  document.querySelectorAll("tr[data-case]").forEach((row) => row.addEventListener("click", () => choose(row.dataset.case)));
+  document.querySelectorAll("tr[data-case]").forEach((row) => {
+    row.addEventListener("click", () => choose(row.dataset.case));
+    row.addEventListener("keydown", (event) => event.key === "Enter" && choose(row.dataset.case));
+  });
   const buttons = { in: "w", out: "s", all: "0", longest: "l", before: "p", after: "n" };
   for (const [id, key] of Object.entries(buttons)) $(id).addEventListener("click", () => KEYS[key](view));
   const root = document.documentElement;

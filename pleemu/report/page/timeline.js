@@ -3,6 +3,7 @@
 const GUTTER = 92;
 const AXIS = 26;
 const LEAST_SPAN = 400; // ns
+const TALLEST = 32_000; // pixels of a canvas that browsers draw
 
 class Timeline {
   constructor(canvas, overview, hooks) {
@@ -85,7 +86,7 @@ class Timeline {
 
   drawNow() {
     const { canvas } = this;
-    const ratio = window.devicePixelRatio || 1;
+    const ratio = Math.min(window.devicePixelRatio || 1, TALLEST / this.height);
     this.width = canvas.clientWidth;
     if (this.width < GUTTER + 20) return;
     canvas.width = Math.round(this.width * ratio);
@@ -133,11 +134,13 @@ class Timeline {
     pen.textAlign = "left";
     pen.textBaseline = "middle";
     for (const row of this.rows) {
-      pen.font = row.kind === "title" ? "600 11px system-ui, sans-serif" : "12px system-ui, sans-serif";
+      const size = row.height < 14 ? 9 : row.kind === "title" ? 11 : 12;
+      pen.font = `${row.kind === "title" ? "600 " : ""}${size}px system-ui, sans-serif`;
       pen.fillStyle = row.kind === "title" ? ink.soft : ink.ink;
       if (row.colour) {
         pen.fillStyle = row.colour;
-        pen.fillRect(4, row.y + row.height / 2 - 4, 8, 8);
+        const side = Math.min(8, row.height - 2);
+        pen.fillRect(4, row.y + (row.height - side) / 2, side, side);
         pen.fillStyle = ink.ink;
       }
       pen.fillText(fitted(pen, row.label, GUTTER - (row.colour ? 22 : 8)), row.colour ? 17 : 4, row.y + row.height / 2);
@@ -203,14 +206,15 @@ function rowsOf(one) {
     rows.push({ y, ...row });
     y += row.height;
   };
-  one.cpus.forEach((_, cpu) => add({ kind: "cpu", cpu, label: `pCPU ${cpu}`, height: 30 }));
+  const [ofCpu, ofVcpu] = [one.cpus.length > 48 ? 12 : 30, one.exits.length > 96 ? 10 : 22]; // many must be low
+  one.cpus.forEach((_, cpu) => add({ kind: "cpu", cpu, label: `pCPU ${cpu}`, height: ofCpu }));
   let vm = -1;
   one.exits.forEach((_, vcpu) => {
     if (one.vmOf[vcpu] !== vm) {
       vm = one.vmOf[vcpu];
       add({ kind: "title", label: one.vms[vm].name, height: 20 });
     }
-    add({ kind: "vcpu", vcpu, label: one.threads[vcpu], colour: one.colours[vcpu], height: 22 });
+    add({ kind: "vcpu", vcpu, label: one.threads[vcpu], colour: one.colours[vcpu], height: ofVcpu });
   });
   if (one.windows.some((row) => row.first !== null)) {
     add({ kind: "title", label: one.windowUnit === "PAUSEs" ? "filter count" : "ple_window", height: 20 });
