@@ -178,15 +178,18 @@ def _tables(report: RenderableType) -> str:
 
 
 def _repeat(runs: Sequence[tuple[str, Run]], repeat: Repeat) -> str:
-    run = runs[0][1]
-    policy = run.policy if len(runs) == 1 else None
     digests = "\n".join(f"{one.digest}  {name}" for name, one in runs)
+    scenarios = []
+    for name, run in runs:
+        hidden = f' data-of="{escape(name)}"' if len(runs) > 1 else ""
+        text = escape(scenario_text(run.scenario, policy=run.policy))
+        scenarios.append(f'<pre class="source"{hidden}>{text}</pre>')
     return (
         '<section class="card"><h2>Repeat it</h2>'
         '<p class="hint">The same scenario and seed give the same events, to the cycle.</p>'
         f'<pre class="source">{escape(repeat.command)}</pre>'
         '<details><summary>The scenario</summary><p class="hint">Its programs are looked for beside the file.</p>'
-        f'<pre class="source">{escape(scenario_text(run.scenario, policy=policy))}</pre></details>'
+        f"{''.join(scenarios)}</details>"
         "<details><summary>Digests over all events</summary>"
         f'<pre class="source">{escape(digests)}</pre></details></section>\n'
     )

@@ -47,14 +47,14 @@ function charts(one) {
   })), 1);
   $("fairness").textContent = `Jain's index ${one.fairness.toFixed(3)}; pCPUs idle ${percent(one.idle)}.`;
   columns("lengths", one.lengths.map(([length, runs, exits]) => ({
-    label: length < 2 ? "1" : `${count(length)}–`,
+    label: length < 2 ? "1" : `${short(length)}–${short(2 * length - 1)}`,
     value: exits ?? runs,
     title: `${count(runs)} runs of ${length < 2 ? "1" : `${count(length)} to ${count(2 * length - 1)}`} exits` + (exits === null ? "" : `: ${count(exits)} exits`),
   })));
   columns("windows", one.windowsAt.map(([window, exits]) => ({ label: short(window), value: exits, title: `${count(exits)} exits with a window of ${count(window)} to ${count(2 * window - 1)}` })));
 }
 
-const short = (value) => (value >= 1 << 20 ? `${value >> 20}Mi` : value >= 1 << 10 ? `${value >> 10}Ki` : String(value));
+const short = (value) => (value >= 1 << 20 ? `${value >> 20}Mi` : value >= 1 << 12 ? `${value >> 10}Ki` : String(value));
 
 function columns(target, entries) {
   const most = Math.max(1, ...entries.map((one) => one.value));

@@ -189,7 +189,6 @@ function drawWindows(view, row) {
     pen.fillStyle = ink.line;
     pen.fillRect(GUTTER, y(2 ** power), view.width, 1);
   }
-  view.windowLabels = { least, most, step, y };
   pen.lineWidth = 1.3;
   one.windows.forEach((windows, vcpu) => {
     if (windows.first === null) return;
