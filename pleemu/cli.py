@@ -434,7 +434,7 @@ def reproduce(
     *evaluations: Annotated[
         str, Parameter(help="talk, four-vms, ready-2019, series-2025, locks; by default all of them.", negative=())
     ],
-    seeds: Annotated[int | None, Parameter(help="Seeds; by default 16 of the talk, 12 of the others.")] = None,
+    seeds: Annotated[int | None, Parameter(help="Seeds; by default 12 of the talk, 8 of the others.")] = None,
     jobs: Annotated[int | None, Parameter(help="Processes; by default one for each CPU.")] = None,
     quick: Annotated[
         bool, Parameter(negative=(), show_default=False, help="Two seeds and short runs: to see that it works.")
