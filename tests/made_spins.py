@@ -94,6 +94,11 @@ _BETWEEN = (
     "mov ebp, 200; 5{l}: pause; dec ebp; jnz 5{l}b",
     "cli; mov ebp, 90; 5{l}: pause; dec ebp; jnz 5{l}b; sti",
     "lea rdi, [r14]; mov ecx, 5; rep stosq",
+    "mov ebp, 300; 5{l}: inc dword ptr [r14]; mov rax, [rbx + {w}]; add [r14 + 16], rax; dec ebp; jnz 5{l}b",
+    "mov ebp, 200; 5{l}: mov rax, [rbx + {w}]; inc rax; mov [rbx + {w}], rax; push rax; pop rcx; dec ebp; jnz 5{l}b",
+    "mov ebp, 99; 5{l}: lock inc dword ptr [r14 + 8]; mov [rbx + {w}], bpl; dec ebp; jnz 5{l}b",
+    "mov ebp, 99; 5{l}: call 8{l}f; dec ebp; jnz 5{l}b; jmp 9{l}f; 8{l}: mov [r14 + 62], rsp; ret; 9{l}:",
+    "mov [rbx + {w}], rsp; mov rax, [rbx + 64]; test rax, rax; jz 5{l}f; mov rsi, [rax - 40]; 5{l}:",
 )
 _WORDS = tuple(str(8 * number) for number in (0, 0, 0, 1, 8, 9, 16, 24))
 

@@ -26,10 +26,10 @@ from pleemu.machine.run import simulate
 
 execute = loop.execute
 
-def one_instruction(m, p, v, now, ordered_until, free_until):
+def one_instruction(m, p, v, now, ordered_until, free_until, horizon):
     # A `work` probe may take many cycles: cut now and then.
     step = now + 1 if m.code[m.cpu[v].pc].op != OP_PROBE else now + 997
-    return execute(m, p, v, now, min(ordered_until, now + 1), min(free_until, step))
+    return execute(m, p, v, now, min(ordered_until, now + 1), min(free_until, step), -(1 << 62))
 
 loop.execute = one_instruction
 found = {}

@@ -25,7 +25,10 @@ SCHEDULERS = tuple(HOST_SCHEDULERS)
 
 
 def outcome(command: Command, *, skip: bool) -> tuple[Any, dict[str, Any]]:
-    """Run, and return what it has come to, and what everything was at the end of it."""
+    """Run, and return what it has come to, and what everything was at the end of it.
+
+    Without ``skip`` no memory is used ahead of the others, either.
+    """
     prepare_core()
     machines: list[Any] = []
     events: list[np.ndarray] = []
@@ -33,6 +36,7 @@ def outcome(command: Command, *, skip: bool) -> tuple[Any, dict[str, Any]]:
 
     def build(*arguments: Any, **more: Any) -> Any:
         machine, layout = running_build(*arguments, **more)
+        machine.run.ahead = skip
         machines.append(machine)
         return machine, layout
 
@@ -59,7 +63,7 @@ def state_of(machine: Any) -> dict[str, np.ndarray]:
     for pcpu, row in zip(state["pcpu"], ring, strict=True):
         row[:] = np.roll(row, -int(pcpu["oldest"]))
         row[int(pcpu["buffered"]) :] = np.zeros(1, ring.dtype)
-    state["pcpu"]["oldest"] = state["pv"]["store_place"] = 0
+    state["pcpu"]["oldest"] = state["pv"]["store_place"] = state["run"]["ahead"] = 0
     return state
 
 

@@ -44,6 +44,8 @@ def ask(m, p, byte, size, alone, now):
     arrival = arrival_of(m, p, first, alone, now)
     if last != first:
         arrival = max(arrival, arrival_of(m, p, last, alone, now))
+    m.line[first].asked_until = max(m.line[first].asked_until, arrival)
+    m.line[last].asked_until = max(m.line[last].asked_until, arrival)
     if alone == 1:
         promise(m, byte, size, arrival)
     return arrival
@@ -53,8 +55,10 @@ def ask(m, p, byte, size, alone, now):
 def promise(m, byte, size, arrival):
     """From ``arrival`` on these lines are a new writer's: whoever asks from now on comes after it."""
     first, last = byte >> LINE_SHIFT, (byte + size - 1) >> LINE_SHIFT
-    m.line[first].promised_until = arrival
-    m.line[last].promised_until = arrival
+    for number in range(first, last + 1):
+        line = m.line[number]
+        line.promised_until = arrival
+        line.asked_until = max(line.asked_until, arrival)
 
 
 @compiled

@@ -2,13 +2,15 @@
 
 An instruction takes effect at the cycle at which it starts; its cost then advances the clock.
 What others can see (memory, probes) must happen in the order of the whole machine, so it is
-executed only before ``ordered_until``. What nobody else can see may run ahead of the others
+executed only before ``ordered_until``, or a little later where nobody can tell (`ahead`), the others being at
+``horizon`` at least. What nobody else can see may run ahead of the others
 until ``free_until``, before which no interrupt can arrive. How far either reaches changes how
 the work is cut into calls, never what happens.
 """
 
 from pleemu.hardware import flags
 from pleemu.hardware import isa as OP
+from pleemu.hardware.ahead import is_common, keeps_alone, may_go_ahead
 from pleemu.hardware.alu import add, arithmetic, bit_operation, compare, multiply, read_register, shift, write_register
 from pleemu.hardware.bits import look
 from pleemu.hardware.cache import may_read, may_write
@@ -63,7 +65,7 @@ from pleemu.jit import compiled
 
 
 @compiled
-def execute(m, p, v, now, ordered_until, free_until):
+def execute(m, p, v, now, ordered_until, free_until, horizon):
     """Run vCPU ``v`` on pCPU ``p`` from cycle ``now``; return (why it stopped, the cycle it has reached)."""
     cpu = m.cpu[v]
     pcpu = m.pcpu[p]
@@ -76,6 +78,7 @@ def execute(m, p, v, now, ordered_until, free_until):
     pc = cpu.pc
     executed = 0
     status = STOPPED
+    held_until = horizon + m.timing[0].lookahead
     shadow = cpu.shadow
     spin = m.spin[p]
     watching = spin.watching
@@ -95,7 +98,7 @@ def execute(m, p, v, now, ordered_until, free_until):
             elif quick == OP.QUICK_LOAD:
                 address = registers[i.base_register] + registers[i.index_register] * i.scale + i.displacement
                 offset = readable(space, address, i.width)
-                if now >= ordered_until:
+                if now >= ordered_until and (now >= held_until or not may_go_ahead(m, p, cpu, i, now, horizon)):
                     break
                 if offset < 0:
                     set_fault(m.fault[0], FAULT_READ, v, pc, address, i.width, now)
@@ -150,7 +153,7 @@ def execute(m, p, v, now, ordered_until, free_until):
             continue
 
         if i.ordered == 1:
-            if now >= ordered_until:
+            if now >= ordered_until and (now >= held_until or not may_go_ahead(m, p, cpu, i, now, horizon)):
                 break
             if pcpu.commit_at <= now:
                 commit(m, p, now)
@@ -451,8 +454,20 @@ def execute(m, p, v, now, ordered_until, free_until):
             break
         if write:
             if i.dst_kind == MEMORY:
-                if i.locked == 1 or (pcpu.buffered == 0 and now + 1 < ordered_until and may_write(m, p, byte, size)):
-                    store(memory, 0, byte, size, result)  # nobody can look before it would commit
+                # A plain store may skip the buffer if nobody can look before it would commit.
+                if i.locked == 1 or (
+                    pcpu.buffered == 0
+                    and may_write(m, p, byte, size)
+                    and (
+                        now + 1 < ordered_until
+                        or (
+                            now + 1 < held_until
+                            and is_common(cpu, space, byte - first_byte)
+                            and keeps_alone(m, p, byte, size, horizon)
+                        )
+                    )
+                ):
+                    store(memory, 0, byte, size, result)
                 else:
                     put(m, p, byte, size, result, now)
             else:

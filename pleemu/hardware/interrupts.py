@@ -7,6 +7,7 @@ in service and of TPR, and out of service at EOI.
 """
 
 from pleemu.hardware import flags
+from pleemu.hardware.agenda import reschedule
 from pleemu.hardware.isa import RSP
 from pleemu.hardware.memory import readable, store
 from pleemu.hardware.protection import is_protected
@@ -27,6 +28,7 @@ def send_host_interrupt(m, pcpu_index, arrival):
         pcpu.interrupt_at = arrival
         if pcpu.phase in (IDLE, POLLING, COMPUTING):
             pcpu.cycle = min(pcpu.cycle, arrival)
+            reschedule(m, pcpu_index)
         hasten(m, pcpu_index, arrival)
 
 

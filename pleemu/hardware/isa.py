@@ -180,6 +180,9 @@ QUICK_JCC, QUICK_JMP, QUICK_PAUSE, QUICK_NOP, QUICK_MOVE, QUICK_CONSTANT, QUICK_
     range(1, 10)
 )
 
+# What may come before its turn: a plain read or write of memory, push, call, pop and ret.
+AHEAD_READ, AHEAD_WRITE, AHEAD_PUSH, AHEAD_CALL, AHEAD_POP, AHEAD_RET = range(1, 7)
+
 INSTRUCTION = np.dtype(
     [
         ("op", "i8"),
@@ -209,6 +212,7 @@ INSTRUCTION = np.dtype(
         ("stores", "i8"),       # 1: needs room in the store buffer
         ("drains", "i8"),       # 1: waits until the store buffer is empty
         ("ordered", "i8"),      # 1: others can see it, it sees others, or it can end the run
+        ("ahead", "i8"),        # one of AHEAD_*: how it may come before its turn (ahead.py), 0: it may not
         ("steady", "i8"),       # 1: changes registers and flags alone, the same way at any time
         ("quick", "i8"),        # one of QUICK_*: a common form that needs no general operands
         ("displacement", "i8"),
@@ -264,8 +268,21 @@ def prepare(table: np.recarray, cycles: tuple[int, ...]) -> None:
     visible = np.isin(table.op, (*_STACK, OP_PROBE)) & ~((table.op == OP_PROBE) & (table.probe == PROBE_WORK))
     may_stop = np.isin(table.op, _MAY_STOP) | (np.isin(table.op, _DIRECT) & (table.target < 0))
     table.ordered = in_memory | strings | visible | may_stop | (table.drains == 1)
+    table.ahead = _ahead(table, in_memory & ~strings & ~may_stop & (table.bit_string == 0))
     table.steady = np.isin(table.op, _STEADY) & (table.writes == 0) & (table.locked == 0)
     table.quick = _quick(table)
+
+
+def _ahead(table: np.recarray, plain: np.ndarray) -> np.ndarray:
+    plain &= ~np.isin(table.op, (*_STACK, OP_PROBE, OP_CMPXCHG_PAIR))
+    ahead = np.zeros(len(table), np.int64)
+    ahead[plain & (table.writes == 0) & (table.locked == 0)] = AHEAD_READ
+    ahead[plain & (table.writes == 1)] = AHEAD_WRITE
+    ahead[(table.op == OP_PUSH) & (table.access_size == 0)] = AHEAD_PUSH
+    ahead[(table.op == OP_CALL) & (table.target >= 0)] = AHEAD_CALL
+    ahead[(table.op == OP_POP) & (table.access_size == 0)] = AHEAD_POP
+    ahead[table.op == OP_RET] = AHEAD_RET
+    return ahead
 
 
 def _quick(table: np.recarray) -> np.ndarray:

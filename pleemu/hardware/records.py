@@ -82,6 +82,7 @@ LINE = np.dtype(
         ("owner", "i8"),          # 1 + the pCPU that holds it alone and may write, 0: none
         ("written", "i8"),        # 1: by anybody
         ("promised_until", "i8"),  # a writer that asked gets it then; who asks later comes after it
+        ("asked_until", "i8"),    # who asked for it, to read or to write, has it by then
         ("spinners", "i8"),       # parked pCPUs that read it (spin.py)
     ],
     align=True,
@@ -128,6 +129,7 @@ TIMING = np.dtype(
     [
         ("transfer", "i8"),
         ("far_transfer", "i8"),
+        ("lookahead", "i8"),  # nobody gets a line of another sooner than this
         ("store_buffer", "i8"),
         ("places", "i8"),  # taken so far, see `cpu.place`
     ],

@@ -12,6 +12,7 @@ again after it has (`wake_spinners`). A `work` probe is parked likewise: a loop 
 """
 
 from pleemu.hardware import isa as OP
+from pleemu.hardware.agenda import reschedule
 from pleemu.hardware.cache import LINE_SHIFT, may_read
 from pleemu.hardware.clock import cycles_to_tsc
 from pleemu.hardware.isa import REGISTERS
@@ -236,6 +237,7 @@ def unpark(m, p, by):
     for place in range(spin.lines):
         m.line[spin.line[place]].spinners -= 1
     spin.parked = NOT_PARKED
+    reschedule(m, p)
     start_afresh(m, p)
 
 
@@ -265,6 +267,7 @@ def hasten(m, p, arrival):
     if spin.parked != NOT_PARKED:
         turns = max(0, arrival - spin.since) // spin.period
         pcpu.cycle = min(pcpu.cycle, spin.since + turns * spin.period)
+        reschedule(m, p)
 
 
 @inlined

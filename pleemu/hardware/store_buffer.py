@@ -162,10 +162,19 @@ def commit(m, p, now):
         elif not may_write(m, p, entry.byte, entry.width):
             prepare_commit(m, p, at, at)  # it was held when the store became the oldest, and has gone since
             continue
-        store(m.memory, 0, entry.byte, entry.width, entry.value)
-        pcpu.oldest = (pcpu.oldest + 1) % BUFFER_LIMIT
-        pcpu.buffered -= 1
-        prepare_commit(m, p, at + 1, at)
+        commit_oldest(m, p)
+
+
+@compiled
+def commit_oldest(m, p):
+    """The oldest store of pCPU ``p`` commits: it is due, and its line there."""
+    pcpu = m.pcpu[p]
+    at = pcpu.commit_at
+    entry = m.buffer[p, pcpu.oldest]
+    store(m.memory, 0, entry.byte, entry.width, entry.value)
+    pcpu.oldest = (pcpu.oldest + 1) % BUFFER_LIMIT
+    pcpu.buffered -= 1
+    prepare_commit(m, p, at + 1, at)
 
 
 @compiled

@@ -15,6 +15,7 @@ On x86 every wake-up is a valid one (kvm_vcpu_is_valid_wakeup is of s390 alone);
 and asks KVM not to (MSR_KVM_POLL_CONTROL) is not modelled.
 """
 
+from pleemu.hardware.agenda import reschedule
 from pleemu.hardware.clock import cycles_to_ns
 from pleemu.hardware.records import POLLING
 from pleemu.jit import compiled
@@ -60,6 +61,7 @@ def poll_sees(m, q, visible):
     pcpu = m.pcpu[q]
     if pcpu.phase == POLLING:
         pcpu.cycle = min(pcpu.cycle, next_turn(m, pcpu.vcpu, visible))
+        reschedule(m, q)
 
 
 @compiled

@@ -134,8 +134,11 @@ def build(
     locks = WAYS * max(LOCKS // WAYS, vcpus)
     sets = -(-max(vm.vcpus for vm in scenario.vm) // 64)
     lines, words = -(-len(memory) * 8 // LINE_SIZE), -(-pcpus // 64)
+    due, winner = _agenda(pcpus)
     machine = Machine(
         pcpu=_pcpus(scenario),
+        due=due,
+        winner=winner,
         cpu=records(vcpus, CPU),
         space=spaces,
         code=code,
@@ -217,6 +220,7 @@ def build(
     machine.waiting.unmoved_from = machine.waiting.unmoved_lock = -1
     machine.waiting.first_exit = machine.waiting.useful_from = -1
     machine.run.progress = NEVER
+    machine.run.ahead = 1
     for number, vm in enumerate(scenario.vm):
         _vm(machine, scenario, policy, layout, number, vm)
     _threads(machine, scenario)
@@ -316,6 +320,16 @@ def _pcpus(scenario: Scenario) -> Any:
     return pcpus
 
 
+def _agenda(pcpus: int) -> tuple[Any, Any]:
+    """Nobody has anything to do, so the first pCPU wins everywhere; see `hardware.agenda`."""
+    leaves = 1 << (pcpus - 1).bit_length()
+    winner = np.zeros(2 * leaves, np.int64)
+    winner[leaves:] = np.arange(leaves)
+    for node in range(leaves - 1, 0, -1):
+        winner[node] = winner[2 * node]
+    return np.full(leaves, NEVER, np.int64), winner
+
+
 def _spins(pcpus: int, skipping: bool) -> Any:
     spins = records(pcpus, SPIN)
     spins.active = skipping
@@ -340,6 +354,7 @@ def _timing(scenario: Scenario) -> Any:
     costs = scenario.hardware.costs()
     timing.transfer = max(1, cycles_of(scenario, costs.transfer_ns))
     timing.far_transfer = max(1, cycles_of(scenario, costs.far_transfer_ns))
+    timing.lookahead = np.minimum(timing.transfer, timing.far_transfer)
     timing.store_buffer = costs.store_buffer
     return timing
 

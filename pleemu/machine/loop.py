@@ -13,6 +13,7 @@ in the records, so calling it again goes on.
 """
 
 from pleemu.handle import pointer_to
+from pleemu.hardware.agenda import earliest, reschedule, runner_up
 from pleemu.hardware.clock import cycles_to_ns
 from pleemu.hardware.execute import execute
 from pleemu.hardware.flags import rflags
@@ -44,7 +45,7 @@ from pleemu.hardware.why import (
 from pleemu.hypervisor.halt_poll import poll_sees
 from pleemu.hypervisor.ipi_virtualisation import virtualise_ipi
 from pleemu.hypervisor.run_delay import begin_run_delay
-from pleemu.jit import compiled, entry_point, inlined
+from pleemu.jit import compiled, entry_point
 from pleemu.machine.host import begin_exit, end_thread, host_step, leave_open_intervals
 from pleemu.machine.switch import wake_from_idle
 from pleemu.machine.timers import next_host_interrupt
@@ -91,8 +92,8 @@ def advance(m):
         journal = m.journal[0]
         if journal.recorded > run.room or journal.told > run.tale_room or m.draw[0].made == MADE_LIMIT:
             return BUFFER_FULL
-        p, limit, limit_p = earliest_two(m)
-        now = next_of(m, p)
+        p = earliest(m)
+        now = m.due[p]
         if run.next_birth <= now and run.next_birth < run.until:
             start_thread(m)
             continue
@@ -104,15 +105,18 @@ def advance(m):
             continue
         if m.pcpu[p].commit_at <= m.pcpu[p].cycle:
             commit(m, p, now)
+            reschedule(m, p)
             continue
         phase = m.pcpu[p].phase
         if phase == GUEST:
+            other, limit = runner_up(m, p)
             # Equal cycles: the pCPU with the smaller number comes first.
-            guest_step(m, p, limit + 1 if p < limit_p else limit, min(limit, run.next_birth))
+            guest_step(m, p, limit + 1 if p < other else limit, min(limit, run.next_birth))
         elif phase == IDLE:
             wake_from_idle(m, p)
         else:
             host_step(m, p)
+        reschedule(m, p)
         if m.fault[0].kind != NO_FAULT:
             m.fault[0].rflags = rflags(m.cpu[m.fault[0].vcpu])
             return FAULT
@@ -142,29 +146,6 @@ def start_thread(m):
     poll_sees(m, p, now + m.cost[0].ipi)
     run.started += 1
     run.next_birth = m.births[run.started].cycle if run.started < m.births.shape[0] else NEVER
-
-
-@compiled
-def earliest_two(m):
-    """The pCPU with the smallest (cycle, number); and of the others the smallest (cycle, number)."""
-    first = 0
-    first_cycle = next_of(m, 0)
-    second = -1
-    second_cycle = NEVER
-    for p in range(1, m.pcpu.shape[0]):
-        cycle = next_of(m, p)
-        if cycle < first_cycle:
-            second, second_cycle = first, first_cycle
-            first, first_cycle = p, cycle
-        elif cycle < second_cycle or second < 0:
-            second, second_cycle = p, cycle
-    return first, second_cycle, second
-
-
-@inlined
-def next_of(m, p):
-    """The cycle at which pCPU ``p`` does its next thing, or its store buffer commits."""
-    return min(m.pcpu[p].cycle, m.pcpu[p].commit_at)
 
 
 @compiled
@@ -203,7 +184,8 @@ def guest_step(m, p, ordered_until, others):
                 pcpu.cycle = now + m.cost[0].delivery
             return
     # Nobody can interrupt this pCPU sooner than one IPI after the earliest of the others.
-    certain_until = min(host_interrupt, cpu.pir_at, m.run[0].until, m.run[0].progress)
+    end = min(m.run[0].until, m.run[0].progress)
+    certain_until = min(host_interrupt, cpu.pir_at, end)
     free_until = min(certain_until, min(others, pcpu.commit_at) + m.cost[0].ipi)
     if m.spin[p].active == 1 and cpu.shadow == 0 and pcpu.buffered == 0 and is_at_work(cpu, cpu.pc):
         # Its last cycle and the nop behind it are one step, which an interrupt may not divide.
@@ -211,7 +193,9 @@ def guest_step(m, p, ordered_until, others):
         if done > free_until:
             park_at_work(m, p, done)
             return
-    why, now = execute(m, p, v, now, ordered_until, free_until)
+    # Stores that would commit behind the end are still in the buffer there.
+    horizon = min(others, end - m.timing[0].lookahead) if m.run[0].ahead == 1 else -NEVER
+    why, now = execute(m, p, v, now, min(ordered_until, end), free_until, horizon)
     pcpu.cycle = now
     if why == SPINS:
         park(m, p, v, certain_until)

@@ -36,6 +36,7 @@ RUN = np.dtype(
         ("tick_hz", "i8"),
         ("room", "i8"),        # events that fit into the buffer before a step must not begin
         ("tale_room", "i8"),   # and rows of the tale
+        ("ahead", "i8"),       # 1: memory may be used before the others have come that far (`hardware.ahead`)
         ("progress", "i8"),    # return to Python at this cycle, to show progress
     ],
     align=True,
@@ -47,6 +48,8 @@ class Machine(NamedTuple):
 
     # hardware
     pcpu: np.recarray  # [p]
+    due: np.ndarray  # [p, and as many as make a power of two] see `agenda`
+    winner: np.ndarray  # [node]
     cpu: np.recarray  # [v]
     space: np.recarray  # [j]
     code: np.recarray  # instruction tables of all programs
