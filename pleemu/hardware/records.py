@@ -101,6 +101,10 @@ SPIN = np.dtype(
         ("instructions", "i8"),  # of a turn
         ("pauses", "i8"),        # of a turn
         ("last_pause", "i8"),    # cycles from the beginning of a turn to its last PAUSE
+        ("counter", "i8"),       # register that counts the turns (counted.py), NO_COUNTER if none does
+        ("counting", "i8"),      # table index of the instruction that does
+        ("step", "i8"),          # what it adds
+        ("sets_flags", "i8"),    # 1: the flags at the end of a turn are its own
         ("lines", "i8"),         # number of lines that it reads
         ("line", "i8", (SPUN_LINES,)),
         # while watched

@@ -1,7 +1,8 @@
 """Skipping: what a loop will do for a while is known, so it need not be executed.
 
     watch     after a few backward branches: is the vCPU, at some later one to the same place, in the same
-              state, with nothing stored, nothing told, and all loads from lines that it holds?
+              state, with nothing stored, nothing told, and all loads from lines that it holds? Or in one that
+              differs in a counter alone (`counted`)?
     park      then it repeats itself until a line that it reads is lost to a writer, an interrupt arrives, or
               a PAUSE exits. The pCPU does its next thing where the last whole turn before all that ends.
     unpark    add up the turns that have passed. From there on it is executed again.
@@ -15,6 +16,7 @@ from pleemu.hardware import isa as OP
 from pleemu.hardware.agenda import reschedule
 from pleemu.hardware.cache import LINE_SHIFT, may_read
 from pleemu.hardware.clock import cycles_to_tsc
+from pleemu.hardware.counted import NO_COUNTER, count, find_counter, turns_until_zero
 from pleemu.hardware.isa import REGISTERS
 from pleemu.hardware.records import NEVER, SPUN_LINES
 from pleemu.jit import compiled, inlined
@@ -88,8 +90,13 @@ def watch(m, p, v, pc, byte, following, now, instructions):
         return give_up(spin)
     if i.op == OP.OP_PAUSE:
         note_pause(spin, now - i.cycles)
-    if following == spin.head and following <= pc and is_as_before(spin, cpu):
-        return REPEATS
+    if following == spin.head and following <= pc:
+        if is_as_before(spin, cpu):
+            spin.counter = NO_COUNTER
+            return REPEATS
+        straight = instructions - spin.head_instructions == pc - spin.head + 1
+        if straight and find_counter(m, spin, cpu, pc):
+            return REPEATS
     return GOES_ON
 
 
@@ -156,6 +163,8 @@ def park(m, p, v, limit):
         spin.last_pause = spin.latest_pause - spin.head_cycle
         note_distance(spin, spin.period - (spin.latest_pause - spin.first_pause))
         turns = min(turns, turns_without_exit(m, cpu, spin, now))
+    if spin.counter != NO_COUNTER:
+        turns = min(turns, turns_until_zero(m, spin, cpu))
     if turns >= 2:
         spin.parked = IN_LOOP
         spin.since = now
@@ -232,6 +241,8 @@ def unpark(m, p, by):
         cpu.work_left[cpu.work_depth - 1] -= turns
     elif turns > 0:
         cpu.instructions += turns * spin.instructions
+        if spin.counter != NO_COUNTER:
+            count(m, spin, cpu, turns)
         if spin.pauses > 0:
             pass_pauses(m, cpu, spin, turns)
     for place in range(spin.lines):
