@@ -15,6 +15,13 @@ from pleemu.jit import compiled, inlined
 
 
 @inlined
+def is_left_alone(m, byte, writes, horizon):
+    """Has nobody asked for the line in which these bytes begin, to write it, or, if this ``writes``, for anything?"""
+    line = m.line[byte >> LINE_SHIFT]
+    return (line.asked_until if writes else line.promised_until) < horizon and byte & (LINE_SIZE - 1) <= LINE_SIZE - 8
+
+
+@inlined
 def keeps(m, pcpu, byte, size, horizon):
     """Does the pCPU hold these bytes, in one line, and has nobody asked to write them?"""
     number = byte >> LINE_SHIFT

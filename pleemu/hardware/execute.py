@@ -10,7 +10,7 @@ the work is cut into calls, never what happens.
 
 from pleemu.hardware import flags
 from pleemu.hardware import isa as OP
-from pleemu.hardware.ahead import is_common, keeps_alone, may_go_ahead
+from pleemu.hardware.ahead import is_common, is_left_alone, keeps_alone, may_go_ahead
 from pleemu.hardware.alu import add, arithmetic, bit_operation, compare, multiply, read_register, shift, write_register
 from pleemu.hardware.bits import look
 from pleemu.hardware.cache import may_read, may_write
@@ -63,6 +63,10 @@ from pleemu.hardware.why import (
 from pleemu.hardware.wide import divide, multiply_wide
 from pleemu.jit import compiled
 
+# A mask that leaves the number of a register as it is. It tells the compiler that the number is not negative,
+# which saves what Python does with negative indexes.
+ANY = 31
+
 
 @compiled
 def execute(m, p, v, now, ordered_until, free_until, horizon):
@@ -79,50 +83,59 @@ def execute(m, p, v, now, ordered_until, free_until, horizon):
     executed = 0
     status = STOPPED
     held_until = horizon + m.timing[0].lookahead
+    last_quiet = ordered_until - 1  # what is stored before that has committed before anybody looks
     shadow = cpu.shadow
     spin = m.spin[p]
+    detour = 0
     watching = spin.watching
     patience = spin.patience
     while now < free_until:
         i = code[pc]
 
-        # What spin loops consist of, without the general way's detours; the effect is the same.
+        # What loops consist of, without the general way's detours; the effect is the same. What memory does not
+        # give at once takes the general way.
         quick = i.quick
-        if quick != 0 and shadow | watching == 0:
+        if quick != 0 and shadow | watching | detour == 0:
             following = pc + 1
             if quick == OP.QUICK_JCC:
                 if flags.condition(cpu, i.condition):
                     following = i.target
                     if following <= pc:
                         patience -= 1
-            elif quick == OP.QUICK_LOAD:
-                address = registers[i.base_register] + registers[i.index_register] * i.scale + i.displacement
+            elif quick == OP.QUICK_ALU:
+                result = arithmetic(cpu, i.op, registers[i.dst & ANY], registers[i.src & ANY] + i.immediate, i.width)
+                if i.op != OP.OP_CMP and i.op != OP.OP_TEST:
+                    registers[i.dst & ANY] = result if i.width == 8 else result & 0xFFFFFFFF
+            elif quick >= OP.QUICK_LOAD:
+                address = (
+                    registers[i.base_register & ANY] + registers[i.index_register & ANY] * i.scale + i.displacement
+                )
                 offset = readable(space, address, i.width)
-                if now >= ordered_until and (now >= held_until or not may_go_ahead(m, p, cpu, i, now, horizon)):
-                    break
-                if offset < 0:
-                    set_fault(m.fault[0], FAULT_READ, v, pc, address, i.width, now)
-                    status = FAULTED
-                    break
                 byte = first_byte + offset
-                if pcpu.buffered == 0 and may_read(holders, word, bit, byte, i.width):
-                    registers[i.dst] = load(memory, 0, byte, i.width)
+                if offset < 0 or pcpu.buffered != 0:
+                    detour = 1
+                    continue
+                if now >= last_quiet and (
+                    now + 1 >= held_until
+                    or not is_common(cpu, space, offset)
+                    or not is_left_alone(m, byte, quick == OP.QUICK_STORE, horizon)
+                ):
+                    detour = 1
+                    continue
+                if quick == OP.QUICK_STORE:
+                    if offset < space.readonly_size or not may_write(m, p, byte, i.width):
+                        detour = 1
+                        continue
+                    store(memory, 0, byte, i.width, registers[i.src & ANY] + i.immediate)
+                elif not may_write(m, p, byte, i.width) and not may_read(holders, word, bit, byte, i.width):
+                    detour = 1
+                    continue
                 else:
-                    if pcpu.commit_at <= now:
-                        commit(m, p, now)
-                        if pcpu.commit_at <= now:
-                            break
-                    value, when = fetch(m, p, byte, i.width, now)
-                    if when > now:
-                        now = when
-                        break
-                    registers[i.dst] = value
-            elif quick >= OP.QUICK_ALU:
-                op = i.op
-                b = registers[i.src] if quick == OP.QUICK_ALU else i.immediate
-                result = arithmetic(cpu, op, registers[i.dst], b, i.width)
-                if op != OP.OP_CMP and op != OP.OP_TEST:
-                    registers[i.dst] = result if i.width == 8 else result & 0xFFFFFFFF
+                    result = load(memory, 0, byte, i.width)
+                    if quick == OP.QUICK_ALU_LOAD:
+                        result = arithmetic(cpu, i.op, registers[i.dst & ANY], result, i.width)
+                    if i.op != OP.OP_CMP and i.op != OP.OP_TEST:
+                        registers[i.dst & ANY] = result if i.width == 8 else result & 0xFFFFFFFF
             elif quick == OP.QUICK_PAUSE:
                 if pause_exits(cpu, cycles_to_tsc(m.clock[0], now)):
                     status = PAUSE_EXIT
@@ -132,8 +145,13 @@ def execute(m, p, v, now, ordered_until, free_until, horizon):
                 if following <= pc:
                     patience -= 1
             elif quick != OP.QUICK_NOP:
-                result = registers[i.src] if quick == OP.QUICK_MOVE else i.immediate
-                registers[i.dst] = result if i.width == 8 else result & 0xFFFFFFFF
+                if quick == OP.QUICK_LEA:
+                    result = (
+                        registers[i.base_register & ANY] + registers[i.index_register & ANY] * i.scale + i.displacement
+                    )
+                else:
+                    result = registers[i.src & ANY] + i.immediate
+                registers[i.dst & ANY] = result if i.width == 8 else result & 0xFFFFFFFF
             now += i.cycles
             pc = following
             executed += 1
@@ -141,6 +159,7 @@ def execute(m, p, v, now, ordered_until, free_until, horizon):
                 watching = begin_watch(m, p, v, pc, now, cpu.instructions + executed)
                 patience = spin.patience
             continue
+        detour = 0
 
         # Its operand was read when it began.
         if i.op == OP.OP_PROBE and i.probe == PROBE_WORK and shadow == 0 and is_at_work(cpu, pc):

@@ -175,10 +175,10 @@ LOCK_SHARED = 2    # several may have it at once, as readers do; who shares keep
 ) = range(7)
 COST_CLASSES = 7
 
-# Forms that make up nearly all of a spin loop; 4 and 8 bytes wide. 0: the general way.
-QUICK_JCC, QUICK_JMP, QUICK_PAUSE, QUICK_NOP, QUICK_MOVE, QUICK_CONSTANT, QUICK_LOAD, QUICK_ALU, QUICK_ALU_CONSTANT = (
-    range(1, 10)
-)
+# Forms that make up nearly all of a loop; 4 and 8 bytes wide. 0: the general way. Those from QUICK_LOAD on use
+# memory. The source is always ``registers[src] + immediate``, of which one is 0.
+QUICK_JCC, QUICK_JMP, QUICK_PAUSE, QUICK_NOP, QUICK_MOVE, QUICK_LEA, QUICK_ALU = range(1, 8)
+QUICK_LOAD, QUICK_ALU_LOAD, QUICK_STORE = range(8, 11)
 
 # What may come before its turn: a plain read or write of memory, push, call, pop and ret.
 AHEAD_READ, AHEAD_WRITE, AHEAD_PUSH, AHEAD_CALL, AHEAD_POP, AHEAD_RET = range(1, 7)
@@ -289,12 +289,18 @@ def _quick(table: np.recarray) -> np.ndarray:
     quick = np.zeros(len(table), np.int64)
     for op, form in ((OP_JCC, QUICK_JCC), (OP_JMP, QUICK_JMP), (OP_PAUSE, QUICK_PAUSE), (OP_NOP, QUICK_NOP)):
         quick[(table.op == op) & ((table.target >= 0) | (op in (OP_PAUSE, OP_NOP)))] = form
-    to_register = (table.dst_kind == REGISTER) & (table.width >= 4)
-    arithmetic = to_register & (table.op >= OP_ADD) & (table.op <= OP_NEG)
-    moves = to_register & (table.op == OP_MOV)
-    quick[moves & (table.src_kind == REGISTER)] = QUICK_MOVE
-    quick[moves & (table.src_kind == IMMEDIATE)] = QUICK_CONSTANT
-    quick[moves & (table.src_kind == MEMORY)] = QUICK_LOAD
-    quick[arithmetic & np.isin(table.src_kind, (REGISTER, NONE))] = QUICK_ALU
-    quick[arithmetic & (table.src_kind == IMMEDIATE)] = QUICK_ALU_CONSTANT
+    wide = (table.width >= 4) & (table.locked == 0)
+    to_register = (table.dst_kind == REGISTER) & wide
+    simple = np.isin(table.src_kind, (REGISTER, IMMEDIATE, NONE))
+    arithmetic = (table.op >= OP_ADD) & (table.op <= OP_NEG)
+    reads_memory = (table.src_kind == MEMORY) & (table.src_width == table.width)
+    quick[to_register & (table.op == OP_LEA)] = QUICK_LEA
+    quick[to_register & (table.op == OP_MOV) & simple] = QUICK_MOVE
+    quick[to_register & (table.op == OP_MOV) & reads_memory] = QUICK_LOAD
+    quick[to_register & arithmetic & simple] = QUICK_ALU
+    quick[to_register & arithmetic & reads_memory] = QUICK_ALU_LOAD
+    quick[(table.dst_kind == MEMORY) & wide & (table.op == OP_MOV) & simple] = QUICK_STORE
+    one_source = np.isin(quick, (QUICK_MOVE, QUICK_ALU, QUICK_STORE))
+    table.src[one_source & (table.src_kind != REGISTER)] = ZERO
+    table.immediate[one_source & (table.src_kind != IMMEDIATE)] = 0
     return quick

@@ -30,13 +30,67 @@ def mark_closure(m, me):
     m.journal[0].stamp += 1
     todo, direct = follow(m, me, me, 0)
     done = 0
+    is_kept_out, first_place = look_along_line(m, me)
     while done < todo:
         v = m.todo[done]
         done += 1
-        todo, edges = follow(m, me, v, todo)
-        if edges == 0:
+        if first_place > 0 and is_ahead_in_line(m, me, v):
+            # All that it waits for ``me`` waits for, too.
+            acts = not is_kept_out and m.cpu[v].place == first_place
+        else:
+            todo, edges = follow(m, me, v, todo)
+            acts = edges == 0
+        if acts:
             m.waiting[v].mark |= CAN_ACT
     return direct
+
+
+@compiled
+def look_along_line(m, me):
+    """Of the lock in order that ``me`` waits for: does a holder keep the line out, and the first place, 0 if none."""
+    waiting, vm = m.waiting[me], m.vm[m.vcpu[me].vm]
+    if waiting.depth == 0 or waiting.depth > WAIT_DEPTH:
+        return False, 0
+    lock = waiting.lock[waiting.depth - 1]
+    if m.lock[lock].in_order == 0:
+        return False, 0
+    first_place = 0
+    for v in range(vm.first_vcpu, vm.first_vcpu + vm.vcpus):
+        place = place_in(m, v, lock)
+        if place > 0 and (first_place == 0 or place < first_place):
+            first_place = place
+    is_kept_out = False
+    for word in range(m.holding.shape[1]):
+        in_the_way = m.holding[lock, word]
+        if waiting.shared[waiting.depth - 1] == 1:
+            in_the_way &= ~m.sharing[lock, word]
+        is_kept_out = is_kept_out or in_the_way != 0
+    return is_kept_out, first_place
+
+
+@compiled
+def is_ahead_in_line(m, me, v):
+    """Does ``v`` wait for the lock that ``me`` waits for, in the same way, before it, and for nothing else?"""
+    mine, its = m.waiting[me], m.waiting[v]
+    if its.answers > 0 or its.depth == 0 or its.depth > WAIT_DEPTH:
+        return False
+    lock = mine.lock[mine.depth - 1]
+    place, own = m.cpu[me].place, m.cpu[v].place
+    return (
+        its.lock[its.depth - 1] == lock
+        and its.shared[its.depth - 1] == mine.shared[mine.depth - 1]
+        and own > 0
+        and (place == 0 or own < place)
+        and not holds(m, v, lock)
+        and not holds(m, me, lock)
+    )
+
+
+@compiled
+def holds(m, v, lock):
+    """Does the vCPU hold the lock?"""
+    number = m.vcpu[v].id
+    return (m.holding[lock, number >> 6] >> (number & 63)) & 1 == 1
 
 
 @compiled
@@ -91,13 +145,18 @@ def add(m, me, v, acts, todo):
 @compiled
 def is_before(m, v, lock, place):
     """Does ``v`` wait for the lock, too, in an earlier place? Without one, 0, all places are earlier."""
+    own = place_in(m, v, lock)
+    return own > 0 and (place == 0 or own < place)
+
+
+@compiled
+def place_in(m, v, lock):
+    """The place in which ``v`` waits for the lock, 0 if it does not, or has none yet."""
     waiting = m.waiting[v]
-    levels = min(waiting.depth, WAIT_DEPTH)
-    for level in range(levels):
+    for level in range(min(waiting.depth, WAIT_DEPTH)):
         if waiting.lock[level] == lock:
-            own = m.cpu[v].place if level == waiting.depth - 1 else waiting.place[level]
-            return own > 0 and (place == 0 or own < place)
-    return False
+            return m.cpu[v].place if level == waiting.depth - 1 else waiting.place[level]
+    return 0
 
 
 @compiled

@@ -68,6 +68,9 @@ from pleemu.scheduler.core import wake_up_new_task
 from pleemu.scheduler.placement import select_idlest_rq
 from pleemu.scheduler.preemption import MADE_LIMIT, strike
 
+# Probes that one step may pass: the buffers of events and of the tale have room for so many.
+TOLD_IN_A_ROW = 8
+
 # Why `run_machine` returned.
 FINISHED, STUCK, FAULT, BUFFER_FULL, PROGRESS, OWN_FAILED = range(6)
 
@@ -195,7 +198,15 @@ def guest_step(m, p, ordered_until, others):
             return
     # Stores that would commit behind the end are still in the buffer there.
     horizon = min(others, end - m.timing[0].lookahead) if m.run[0].ahead == 1 else -NEVER
-    why, now = execute(m, p, v, now, min(ordered_until, end), free_until, horizon)
+    ordered_until = min(ordered_until, end)
+    why, now = execute(m, p, v, now, ordered_until, free_until, horizon)
+    told = 0
+    while why == PROBED and told < TOLD_IN_A_ROW and now < ordered_until:
+        pass_probe(m, p, v, now)
+        told += 1
+        now = pcpu.cycle
+        free_until = min(certain_until, min(others, pcpu.commit_at) + m.cost[0].ipi)
+        why, now = execute(m, p, v, now, ordered_until, free_until, horizon)
     pcpu.cycle = now
     if why == SPINS:
         park(m, p, v, certain_until)

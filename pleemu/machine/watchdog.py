@@ -15,6 +15,7 @@ import numpy as np
 
 from pleemu.hypervisor.records import RESUME_HALT
 from pleemu.machine.build import Layout
+from pleemu.machine.obstacles import Matrix, obstacle_matrix, obstacles, owed_answers
 from pleemu.machine.state import Machine
 from pleemu.observe.records import WAIT_DEPTH
 from pleemu.scenario import Scenario
@@ -46,42 +47,38 @@ class Watchdog:
         for vm in machine.vm:
             members = range(int(vm.first_vcpu), int(vm.first_vcpu + vm.vcpus))
             if np.any(stands[members.start : members.stop] & spins[members.start : members.stop]):
-                found |= _closed_set(machine, members, {v for v in members if stands[v]})
+                found |= _closed_set(machine, members, stands[members.start : members.stop])
         return found
 
 
-def _closed_set(machine: Machine, members: range, candidates: set[int]) -> dict[int, list[int]]:
-    """Return the largest set of candidates each of which waits for others of it alone."""
-    alive = {v for v in members if machine.waiting[v].ended == 0}
-    awaited = {v: obstacles(machine, v) for v in candidates}
-    stuck = set(candidates)
+def _closed_set(machine: Machine, members: range, candidates: Matrix) -> dict[int, list[int]]:
+    """Return the largest set of ``candidates`` each of which waits for others of it alone, and for whom."""
+    first = members.start
+    ended = machine.waiting.ended[members.start : members.stop] == 1
+    halted = np.array([is_halted(machine, v) for v in members])
+    deaf = np.array([is_halted(machine, v) and not _has_interrupt(machine, v) for v in members])
+    hears = np.array([takes_interrupts(machine, v) for v in members])
+    # Who has ended holds up for ever; one that is stuck does unless it can answer all the same.
+    awaited = obstacle_matrix(machine, members)
+    held_up = awaited & (ended | halted | ~(owed_answers(machine, members) & hears))
+    stuck = candidates
     while True:
-        left = {v for v in stuck if _is_stuck(machine, v, stuck, alive, awaited[v])}
-        if left == stuck:
-            spinners = {v: [other for other in awaited[v] if _holds_up(machine, v, other, stuck)] for v in stuck}
-            return {v: others for v, others in spinners.items() if others or is_halted(machine, v)}
+        spinning = np.any(held_up & (ended | stuck), axis=1)
+        left = stuck & np.where(halted, deaf & bool(np.all(stuck | ended)), spinning)
+        if np.array_equal(left, stuck):
+            break
         stuck = left
+    found = {}
+    for number in np.nonzero(stuck)[0]:
+        others = np.nonzero(held_up[number] & (ended | stuck))[0]
+        if len(others) or halted[number]:
+            found[first + int(number)] = [first + int(other) for other in others]
+    return found
 
 
 def is_halted(machine: Machine, v: int) -> bool:
     """Whether it sleeps in HLT. KVM of 2009 sleeps at PAUSE exits, too, but then a timer wakes it."""
     return bool(machine.vcpu[v].on_wait_queue == 1 and machine.vcpu[v].resume == RESUME_HALT)
-
-
-def _is_stuck(machine: Machine, v: int, stuck: set[int], alive: set[int], awaited: list[int]) -> bool:
-    if is_halted(machine, v):
-        return stuck >= alive and not _has_interrupt(machine, v)
-    return any(_holds_up(machine, v, other, stuck) for other in awaited)
-
-
-def _holds_up(machine: Machine, v: int, other: int, stuck: set[int]) -> bool:
-    """Whether ``other`` keeps ``v`` waiting for ever: it has ended, or it is stuck and cannot even answer."""
-    if machine.waiting[other].ended:
-        return True
-    if other not in stuck:
-        return False
-    asleep = is_halted(machine, other)  # and stuck: nobody is left to wake it
-    return asleep or not (owes_answer(machine, v, other) and takes_interrupts(machine, other))
 
 
 def takes_interrupts(machine: Machine, v: int) -> bool:
@@ -112,22 +109,6 @@ def innermost_lock(machine: Machine, v: int) -> int:
     return int(machine.waiting[v].lock[depth - 1]) if 0 < depth <= WAIT_DEPTH else -1
 
 
-def obstacles(machine: Machine, v: int) -> list[int]:
-    """Return whom ``v`` waits for directly: who owes an answer, who holds what it wants, who is before it in line.
-
-    It may hold itself what it wants.
-    """
-    vm = machine.vm[int(machine.vcpu[v].vm)]
-    others = range(int(vm.first_vcpu), int(vm.first_vcpu + vm.vcpus))
-    lock = innermost_lock(machine, v)
-    return [
-        other
-        for other in others
-        if owes_answer(machine, v, other)
-        or (lock >= 0 and (_keeps_out(machine, v, other, lock) or _is_before(machine, v, other, lock)))
-    ]
-
-
 def _keeps_out(machine: Machine, v: int, other: int, lock: int) -> bool:
     """Whether ``other`` holds the lock in a manner that keeps ``v`` out, or has yet to arrive at the barrier."""
     number = int(machine.vcpu[other].id)
@@ -135,19 +116,6 @@ def _keeps_out(machine: Machine, v: int, other: int, lock: int) -> bool:
     if machine.waiting[v].shared[int(machine.waiting[v].depth) - 1] == 1:
         in_the_way &= ~int(machine.sharing[lock, number >> 6])
     return bool(in_the_way >> (number & 63) & 1)
-
-
-def _is_before(machine: Machine, v: int, other: int, lock: int) -> bool:
-    """Whether ``other`` took an earlier place in the lock (see `frontier.is_before`)."""
-    waiting, place = machine.waiting[other], int(machine.cpu[v].place)
-    if machine.lock[lock].in_order == 0 or other == v:
-        return False
-    levels = min(int(waiting.depth), WAIT_DEPTH)
-    for level in range(levels):
-        if waiting.lock[level] == lock:
-            own = int(machine.cpu[other].place if level == waiting.depth - 1 else waiting.place[level])
-            return own > 0 and (place == 0 or own < place)
-    return False
 
 
 def sentence(machine: Machine, layout: Layout, scenario: Scenario, found: dict[int, list[int]]) -> str:
