@@ -12,7 +12,7 @@ from pleemu.hardware.records import CLOCK, CPU, GUEST, IDLE, NEVER, PCPU, SPIN
 from pleemu.hypervisor.on_spin import end_spin, kvm_vcpu_on_spin
 from pleemu.hypervisor.records import COST, KVM, PV, VCPU, VM
 from pleemu.jit import callable_alone
-from pleemu.machine.build import load_search
+from pleemu.machine.build import agenda_of, load_search
 from pleemu.observe.events import EVENT
 from pleemu.observe.records import BOOST, JOURNAL
 from pleemu.policy import policy
@@ -24,7 +24,7 @@ end_alone = callable_alone(end_spin)
 insert_alone = callable_alone(tree.insert)
 list_add_alone = callable_alone(mru.list_add)
 
-Pieces = namedtuple("Pieces", "pcpu cpu spin clock task rq tunables vcpu pv vm kvm cost journal event boost")
+Pieces = namedtuple("Pieces", "pcpu due winner cpu spin clock task rq tunables vcpu pv vm kvm cost journal event boost")
 
 RUNNING, QUEUED, ASLEEP, DEAD = "running", "queued", "asleep", "dead"
 MS = 1_000_000
@@ -37,8 +37,11 @@ def records(count, dtype):
 def machine(threads, pcpus, *, first=0, named="vanilla"):
     """A host with one task per vCPU: ``threads`` is a list of (pCPU, life, vruntime); VM 1 begins at ``first``."""
     tasks = len(threads)
+    due, winner = agenda_of(pcpus)
     m = Pieces(
         pcpu=records(pcpus, PCPU),
+        due=due,
+        winner=winner,
         spin=records(pcpus, SPIN),
         cpu=records(tasks, CPU),
         clock=records(1, CLOCK),

@@ -134,7 +134,7 @@ def build(
     locks = WAYS * max(LOCKS // WAYS, vcpus)
     sets = -(-max(vm.vcpus for vm in scenario.vm) // 64)
     lines, words = -(-len(memory) * 8 // LINE_SIZE), -(-pcpus // 64)
-    due, winner = _agenda(pcpus)
+    due, winner = agenda_of(pcpus)
     machine = Machine(
         pcpu=_pcpus(scenario),
         due=due,
@@ -320,7 +320,7 @@ def _pcpus(scenario: Scenario) -> Any:
     return pcpus
 
 
-def _agenda(pcpus: int) -> tuple[Any, Any]:
+def agenda_of(pcpus: int) -> tuple[Any, Any]:
     """Nobody has anything to do, so the first pCPU wins everywhere; see `hardware.agenda`."""
     leaves = 1 << (pcpus - 1).bit_length()
     winner = np.zeros(2 * leaves, np.int64)
