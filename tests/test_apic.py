@@ -29,6 +29,7 @@ from pleemu.hypervisor import icr as icr_module
 from pleemu.hypervisor import ipi_virtualisation
 from pleemu.hypervisor.records import COST, KVM, PV, VCPU, VM
 from pleemu.jit import callable_alone
+from pleemu.machine.build import agenda_of
 from pleemu.observe.events import EVENT
 from pleemu.observe.records import JOURNAL, MIGRATIONS
 from pleemu.scheduler.domains import BALANCE, PLACEMENT, SCHED_DOMAIN
@@ -44,8 +45,8 @@ virtualise_alone = callable_alone(ipi_virtualisation.virtualise_ipi)
 
 Pieces = namedtuple(
     "Pieces",
-    "pcpu cpu spin space index_of clock fault task rq tunables allowed placement balance sd vcpu pv vm kvm cost "
-    "journal event migrations",
+    "pcpu due winner cpu spin space index_of clock fault task rq tunables allowed placement balance sd vcpu pv vm kvm "
+    "cost journal event migrations",
 )
 MASK = 2**64 - 1
 IPI, EACH, POSTED = 700, 50, 900
@@ -58,8 +59,11 @@ def records(count, dtype):
 def machine(vcpus, *, first=0):
     """A VM, behind another of ``first`` vCPUs, each vCPU in the guest on a pCPU of its own."""
     count = first + vcpus
+    due, winner = agenda_of(count)
     m = Pieces(
         pcpu=records(count, PCPU),
+        due=due,
+        winner=winner,
         spin=records(count, SPIN),
         cpu=records(count, CPU),
         space=records(1, SPACE),
