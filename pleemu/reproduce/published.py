@@ -105,7 +105,7 @@ def _four_vms() -> tuple[Claim, ...]:
     return (
         Claim(
             part="four-vms", settings=_ALL, policy=BOTH, measure=EXITS, value=0.124, less=True, pick=BEST,
-            text="up to -87.6 %", source=RFC,
+            text="up to -87.6 %", source=RFC, note="the application is not said there",
         ),
     )  # fmt: skip
 
@@ -181,7 +181,8 @@ def _locks() -> tuple[Claim, ...]:
         *(
             Claim(
                 part="locks", settings=(f"dbench: pv_qspinlock, {vms} VMs",), policy=VANILLA, measure=OPERATIONS,
-                value=value, text=text, source=PV_TICKET, note="there the paravirtual lock was a ticket lock, too",
+                value=value, text=text, source=PV_TICKET,
+                note="there the paravirtual lock was a ticket lock, too; that its rows are 2x and 3x is a guess",
             )
             for vms, (value, text) in pv_ticket.items()
         ),
