@@ -13,13 +13,15 @@ from pathlib import Path
 
 import attrs
 import pytest
+from made_evaluations import made_measures
 
 from pleemu.cli import EXIT_INTERRUPTED, main
 from pleemu.errors import PleemuError
+from pleemu.reproduce.evaluate import evaluate
 from pleemu.reproduce.outcome import FILES
 from pleemu.reproduce.plan import Job, plan
 from pleemu.reproduce.pool import run_jobs
-from pleemu.reproduce.store import Store
+from pleemu.reproduce.store import Store, key
 from pleemu.scenario import Scenario, Vm
 
 PLAN = ("reproduce", "locks", "--quick", "--jobs", "2", "--json")
@@ -130,6 +132,22 @@ def test_broken_record_is_run_again(undisturbed: tuple[Path, str]) -> None:
     assert {name: (folder / "runs" / name).read_bytes() for name in whole} == whole
 
 
+def test_run_that_two_parts_share_is_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the same, so its record is."""
+    asked: list[Job] = []
+
+    def made(jobs: Sequence[Job], folder: Path, **_: object) -> Iterator[Job]:
+        for job in jobs:
+            asked.append(job)
+            Store(folder).write(job, made_measures(job))
+            yield job
+
+    monkeypatch.setattr("pleemu.reproduce.evaluate.run_jobs", made)
+    chosen = plan(["ready-2019", "wait-early"], quick=True)
+    results = evaluate(chosen, tmp_path, processes=1)
+    assert len({key(job) for job in asked}) == len(asked) < len(list(chosen.jobs())) == len(results.runs)
+
+
 def test_run_that_fails_is_named(tmp_path: Path) -> None:
     """With its guest's fault; the processes end."""
     (tmp_path / "broken.S").write_text(".globl guest_main\nguest_main:\n    mov rax, [0]\n    ret\n")
@@ -173,8 +191,6 @@ def test_record_goes_by_its_own_scenario(tmp_path: Path) -> None:
     """What one run leaves is not taken for another's."""
     first, second = list(plan(["locks"], quick=True).jobs())[:2]
     store = Store(tmp_path)
-    from made_evaluations import made_measures
-
     store.write(first, made_measures(first))
     assert store.read(first) == made_measures(first)
     assert store.read(second) is None

@@ -13,7 +13,7 @@ from pleemu.reproduce.measures import Measures
 from pleemu.reproduce.plan import Job, Plan
 from pleemu.reproduce.pool import run_jobs
 from pleemu.reproduce.results import Results, results_of
-from pleemu.reproduce.store import Store
+from pleemu.reproduce.store import Store, key
 
 
 @frozen(kw_only=True)
@@ -38,8 +38,9 @@ def evaluate(
     """Run what has no record in ``folder`` yet, and return what all records of the plan show."""
     store = Store(folder)
     jobs = tuple(plan.jobs())
-    missing = [job for job in jobs if store.read(job) is None]
-    _run(jobs, missing, folder, processes, progress, say)
+    different = {key(job): job for job in jobs}  # two parts may share a run
+    missing = [job for job in different.values() if store.read(job) is None]
+    _run(tuple(different.values()), missing, folder, processes, progress, say)
     return results_of(plan, list(_records(store, jobs)))
 
 
