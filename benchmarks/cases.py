@@ -9,7 +9,7 @@ import attrs
 from pleemu.catalogue import find
 from pleemu.machine.result import Run
 from pleemu.machine.run import load_programs, simulate
-from pleemu.scenario import Hardware, Scenario, Vm
+from pleemu.scenario import Hardware, Scenario, Vm, with_fields
 
 GUESTS = Path(__file__).parent / "guests"
 TICKET = "../../guest_programs/locks/ticket.S"
@@ -38,9 +38,14 @@ def testbed(*, ms: float) -> Scenario:
     return attrs.evolve(find("testbed"), duration_ms=ms, policy="vanilla")
 
 
-def run(scenario: Scenario) -> Run:
-    """Run a scenario; its wall time leaves out assembling and loading."""
-    return simulate(scenario, programs=load_programs(scenario))
+def exits(*, ms: float) -> Scenario:
+    """One vCPU that does nothing but spin, under a window of 4096 that does not grow."""
+    return with_fields(guest("spin.S", ms=ms, policy="vanilla"), {"kvm.ple_window_grow": "0"})
+
+
+def run(scenario: Scenario, *, skip: bool = True) -> Run:
+    """Run a scenario; its wall time leaves out assembling and loading. Without ``skip`` each turn is executed."""
+    return simulate(scenario, programs=load_programs(scenario), skip=skip)
 
 
 def mips(done: Run) -> float:
