@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 import attrs
 import numpy as np
+import pytest
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 from made_machines import GUESTS, Command, prepare_core, programs_of
@@ -19,6 +20,8 @@ from pleemu.hardware.spin import NOT_PARKED
 from pleemu.kernel import HOST_SCHEDULERS
 from pleemu.machine import run as running
 from pleemu.machine.loop import FINISHED, PROGRESS, STUCK
+from pleemu.machine.result import Run
+from pleemu.scenario import Scenario
 
 MACHINES = int(os.environ.get("PLEEMU_MACHINES", "150"))  # of each kind
 SCHEDULERS = tuple(HOST_SCHEDULERS)
@@ -29,27 +32,31 @@ def outcome(command: Command, *, skip: bool) -> tuple[Any, dict[str, Any]]:
 
     Without ``skip`` no memory is used ahead of the others, either.
     """
-    prepare_core()
     machines: list[Any] = []
     events: list[np.ndarray] = []
-    scenario = command.scenario()
+    try:
+        run = keep_machine(command.scenario(), machines, skip=skip, events=events.append)
+    except GuestFault as fault:
+        return str(fault), {"events": np.concatenate(events) if events else np.zeros(0)}
+    found = attrs.asdict(run, recurse=False, filter=lambda field, _: field.name not in ("wall_seconds", "scenario"))
+    (machine,) = machines
+    assert np.all(machine.spin.parked == NOT_PARKED)
+    return found, state_of(machine) | {"events": np.concatenate(events) if events else np.zeros(0)}
 
-    def build(*arguments: Any, **more: Any) -> Any:
-        machine, layout = running_build(*arguments, **more)
+
+def keep_machine(scenario: Scenario, machines: list[Any], *, skip: bool, **more: Any) -> Run:
+    """Run, and put the machine into ``machines``."""
+    prepare_core()
+
+    def build(*arguments: Any, **options: Any) -> Any:
+        machine, layout = running_build(*arguments, **options)
         machine.run.ahead = skip
         machines.append(machine)
         return machine, layout
 
     running_build = running.build
     with patch.object(running, "build", build):
-        try:
-            run = running.simulate(scenario, events=events.append, programs=programs_of(scenario), skip=skip)
-        except GuestFault as fault:
-            return str(fault), {"events": np.concatenate(events) if events else np.zeros(0)}
-    found = attrs.asdict(run, recurse=False, filter=lambda field, _: field.name not in ("wall_seconds", "scenario"))
-    (machine,) = machines
-    assert np.all(machine.spin.parked == NOT_PARKED)
-    return found, state_of(machine) | {"events": np.concatenate(events) if events else np.zeros(0)}
+        return running.simulate(scenario, programs=programs_of(scenario), skip=skip, **more)
 
 
 def state_of(machine: Any) -> dict[str, np.ndarray]:
@@ -124,3 +131,33 @@ def test_skipping_skips(subject, seed):
     assert running.run_machine(machine) in (PROGRESS, FINISHED, STUCK)
     assert np.all(machine.spin.parked == NOT_PARKED)
     assert np.any(machine.spin.period > 0)
+
+
+COUNTING = """
+.include "pleemu.inc"
+.globl guest_main
+guest_main:
+    mov rcx, {turns}
+1:  {body}
+    {count}
+    jnz 1b
+    operation_done
+    ret
+"""
+
+
+@pytest.mark.parametrize("count", ["dec ecx", "sub rcx, 1", "add ecx, -1", "sub rcx, 5"])
+@pytest.mark.parametrize(
+    ("body", "each"), [("nop", 1), ("pause; mov eax, [rsp]", 2), ("xor eax, eax; jnz guest_main", 2)]
+)
+def test_counted_loops_end_where_they_would(count, body, each):
+    """Two thousand million turns are a matter of a moment, and each is counted."""
+    turns = 2_000_000_000
+    text = COUNTING.format(turns=turns, body=body, count=count)
+    command = Command(source_file(text), {"duration": "600s", "vcpus": 1, "policy": "no-ple"})
+    machines: list[Any] = []
+    run = keep_machine(command.scenario(), machines, skip=True)
+    turns //= 5 if count.endswith("5") else 1
+    assert run.vms[0].operations == 1
+    assert run.instructions == 1 + turns * (each + 2) + 2
+    assert machines[0].cpu.registers[0][1] == 0
