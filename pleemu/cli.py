@@ -432,7 +432,7 @@ def boost_latency(
 @app.command(help_epilogue=reproduce_help())
 def reproduce(
     *evaluations: Annotated[
-        str, Parameter(help="talk, four-vms, ready-2019, series-2025, locks; by default all of them.", negative=())
+        str, Parameter(help="talk, four-vms, ready-2019, wait-early, series-2025, locks; by default all.", negative=())
     ],
     seeds: Annotated[int | None, Parameter(help="Seeds; by default 12 of the talk, 8 of the others.")] = None,
     jobs: Annotated[int | None, Parameter(help="Processes; by default one for each CPU.")] = None,

@@ -19,7 +19,7 @@ from pleemu.cli import EXIT_INTERRUPTED, main
 from pleemu.errors import PleemuError
 from pleemu.reproduce.evaluate import evaluate
 from pleemu.reproduce.outcome import FILES
-from pleemu.reproduce.plan import Job, plan
+from pleemu.reproduce.plan import Job, parts, plan
 from pleemu.reproduce.pool import run_jobs
 from pleemu.reproduce.store import Store, key
 from pleemu.scenario import Scenario, Vm
@@ -185,6 +185,13 @@ def test_wrong_words_are_told_in_a_line(
     error = capsys.readouterr().err
     assert expected in error
     assert error.count("\n") == 1
+
+
+def test_help_names_every_evaluation(capsys: pytest.CaptureFixture[str]) -> None:
+    """So that one can ask for it."""
+    assert main(["reproduce", "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert all(part.name in printed for part in parts())
 
 
 def test_record_goes_by_its_own_scenario(tmp_path: Path) -> None:
