@@ -14,13 +14,13 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from pleemu.kept import keep, one_at_a_time, read_kept
 
 _loaded: dict[str, tuple[Any, Any]] = {}  # by key: LLVM's engine, which owns the code, and the function
 
@@ -34,13 +34,26 @@ def bind(function: Any, values: Any, folder: Path | None, announce: Callable[[],
         return None
     key = _key(function, values)
     if key not in _loaded:
-        content = (folder and _read(folder / f"{key}.code")) or _compile(function, values, announce)
+        content = _kept_or_compiled(function, values, folder and folder / f"{key}.code", announce)
         if content is None:
             return None
-        if folder is not None:
-            _write(folder / f"{key}.code", content)
         _loaded[key] = _load(content)
     return _Call(function.__qualname__, _loaded[key][1], values)
+
+
+def _kept_or_compiled(function: Any, values: Any, path: Path | None, announce: Callable[[], None]) -> bytes | None:
+    """Return the machine code; of several processes that miss it one compiles."""
+    if path is None:
+        return _compile(function, values, announce)
+    content = read_kept(path)
+    if content is None:
+        with one_at_a_time(path):
+            content = read_kept(path)
+            if content is None:
+                content = _compile(function, values, announce)
+                if content is not None:
+                    keep(path, content)
+    return content
 
 
 class _Call:
@@ -134,21 +147,3 @@ def _load(content: bytes) -> tuple[Any, Any]:
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     return engine, _PROTOTYPE(engine.get_function_address(name.decode()))
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        checksum, content = path.read_bytes().split(b"\n", 1)
-    except (OSError, ValueError):
-        return None
-    return content if hashlib.sha256(content).hexdigest().encode() == checksum else None
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Put it there whole or not at all; without it the next process compiles again."""
-    if path.exists() and _read(path) == content:
-        return
-    with suppress(OSError):
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
-        os.replace(file.name, path)

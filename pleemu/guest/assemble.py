@@ -18,6 +18,8 @@ from pathlib import Path
 import attrs
 
 from pleemu.errors import GuestError
+from pleemu.guest.assembled import CHILD as _CHILD
+from pleemu.guest.assembled import assembled_before, keep_assembled
 from pleemu.guest.llvm_child import EXIT_NO_ASSEMBLER
 from pleemu.guest.source import Line, Source, read_source
 
@@ -25,7 +27,6 @@ ERRORS_SHOWN = 10
 TIME_LIMIT = 20  # seconds
 MESSAGES_READ = 1 << 20  # bytes of LLVM's messages that are looked at
 
-_CHILD = Path(__file__).with_name("llvm_child.py")
 # "error: <inline asm>:2:14: unknown token in expression", then the line, then a caret.
 _ERROR = re.compile(r"^error: (?:<([^>\n]*)>:(\d+):(\d+): )?(.*)(?:\n(.*)\n( *)\^)?", re.MULTILINE)
 _TRACE = re.compile(r"^@(\d+)$", re.MULTILINE)
@@ -37,13 +38,18 @@ _STRUCTURE = re.compile(r"\s*\.(macro|endm|endmacro|rept|rep|irp|irpc|endr|if\w*
 def assemble(path: Path) -> bytes:
     """Return the ELF object that LLVM makes of the assembly source at ``path``."""
     source = read_source(path)
-    result = _run(source, source.prefixes(), frozenset())
-    if result.data is None:
-        raise GuestError(_explain(source, result))
+    prefixes = source.prefixes()
+    data = assembled_before(_text(source, prefixes, frozenset()))
+    if data is None:
+        result = _run(source, prefixes, frozenset())
+        if result.data is None:
+            raise GuestError(_explain(source, result))
+        data = result.data
+        keep_assembled(_text(source, prefixes, frozenset()), data)
     unclosed = source.unclosed_brackets()
     if unclosed:
         raise GuestError("\n".join(unclosed[:10]))
-    return result.data
+    return data
 
 
 @attrs.frozen
@@ -55,13 +61,18 @@ class _Result:
     failure: str = ""  # of the process as a whole, where no line is to blame
 
 
-def _run(source: Source, prefixes: list[str], without: frozenset[int]) -> _Result:
-    """Assemble ``source`` without the lines whose indexes are given."""
+def _text(source: Source, prefixes: list[str], without: frozenset[int]) -> bytes:
+    """Return what LLVM is given."""
     lines = [
         "" if index in without else prefix + line.text
         for index, (prefix, line) in enumerate(zip(prefixes, source.lines, strict=True))
     ]
-    text = "\n".join([source.header(), *lines, ""])
+    return "\n".join([source.header(), *lines, ""]).encode(errors="replace")
+
+
+def _run(source: Source, prefixes: list[str], without: frozenset[int]) -> _Result:
+    """Assemble ``source`` without the lines whose indexes are given."""
+    text = _text(source, prefixes, without)
     with tempfile.TemporaryFile() as messages_file:
         child = subprocess.Popen(
             [sys.executable, "-I", str(_CHILD), str(TIME_LIMIT)],
@@ -73,7 +84,7 @@ def _run(source: Source, prefixes: list[str], without: frozenset[int]) -> _Resul
         import pleemu.guest.decode  # noqa: F401
 
         try:
-            data, _ = child.communicate(text.encode(errors="replace"), timeout=TIME_LIMIT)
+            data, _ = child.communicate(text, timeout=TIME_LIMIT)
         except subprocess.TimeoutExpired:
             child.kill()
             child.communicate()
