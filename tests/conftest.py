@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import settings
 
 # Where NumPy computes what the compiled core would, 64-bit numbers wrap around as silently.
@@ -14,3 +15,13 @@ settings.register_profile("pleemu", deadline=None, print_blob=True, derandomize=
 settings.register_profile("explore", deadline=None, print_blob=True)
 settings.register_profile("few", deadline=None, print_blob=True, max_examples=15)  # --hypothesis-profile=few
 settings.load_profile("pleemu")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With -n, give a file to one worker as a whole: what its tests share (compiled functions, runs) is made once."""
+    if config.getvalue("dist") != "load":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    return LoadFileScheduling(config, log)
