@@ -1,95 +1,104 @@
 """pleemu beside other emulators, on the same machine code, interleaved in one run: `python -m benchmarks.peers`.
 
-A round runs each emulator once, in turn, so that what else the machine does meets all of them. Figures are
-medians over the rounds, with the least and the largest. Unicorn runs without hooks. QEMU is qemu-x86_64, in user
-mode: the whole process, on enough rounds of the loop that its start is small beside them.
+A round measures each emulator once, in turn, so that what else the machine does meets all of them. Figures are
+medians over the rounds, with the least and the largest; ratios are taken round by round.
+
+Only pleemu accounts cycles, cache lines and store buffers, and only pleemu runs several vCPUs in an exact order; of
+the others QEMU in user mode has several, as threads of the host in the order in which that happens to run them.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
-import shutil
 import statistics
-import subprocess
-import tempfile
-import time
+import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from attrs import frozen
+
 from benchmarks import cases
-from benchmarks.guests_for_peers import Guest, guest
+from benchmarks.emulators import PEERS, Rate
+from benchmarks.guests_for_peers import guest
+from pleemu.scenario import Scenario
 
-BASE, STACK, RETURN = 0x400000, 0x800000, 0xA00000
+Measure = Callable[[], float]
+INSTRUCTIONS, ACQUISITIONS = "million guest instructions/s", "million acquisitions/s"
+EMULATED = "emulated seconds/wall second"
 
-Measure = Callable[[], float]  # one measurement, in millions of guest instructions a second
 
-# The same loop for all, and how often it goes round: PAUSE costs other emulators more.
+@frozen
+class Case:
+    """The same loop for all."""
+
+    guest: str
+    unit: str
+    a_round: int  # how many of the unit's a round of the loop is
+    vcpus: int = 1
+    skip: tuple[bool, ...] = (False, True)
+
+    def scenario(self, ms: float) -> Scenario:
+        """Return it as pleemu runs it."""
+        return cases.guest(self.guest, ms=ms, vcpus=self.vcpus, pcpus=self.vcpus)
+
+
+LOOP, SPIN, TICKET, TESTBED = "ten-instruction loop", "PAUSE spin", "contended ticket lock", "two-VM testbed"
 CASES = {
-    "ten-instruction loop": ("loop.S", 10, 10_000_000),
-    "PAUSE spin, stepping": ("bounded_spin.S", 6, 2_000_000),
+    LOOP: Case("loop.S", INSTRUCTIONS, 10, skip=(False,)),
+    SPIN: Case("bounded_spin.S", INSTRUCTIONS, 6),
+    TICKET: Case("bounded_ticket.S", ACQUISITIONS, 1, vcpus=2),
 }
 
 
-def unicorn(code: Guest, rounds: int) -> float:
-    """Run a guest to its end in Unicorn."""
-    from unicorn import UC_ARCH_X86, UC_MODE_64, Uc
-    from unicorn.x86_const import UC_X86_REG_ECX, UC_X86_REG_RSP
-
-    machine = Uc(UC_ARCH_X86, UC_MODE_64)
-    for start in (BASE, STACK, RETURN):
-        machine.mem_map(start, 0x10000)
-    machine.mem_write(BASE, code.counting(rounds))
-    machine.mem_write(STACK + 0x8000, RETURN.to_bytes(8, "little"))
-    machine.reg_write(UC_X86_REG_RSP, STACK + 0x8000)
-    began = time.perf_counter()
-    machine.emu_start(BASE + code.entry, RETURN)
-    seconds = time.perf_counter() - began
-    assert machine.reg_read(UC_X86_REG_ECX) == 0, "the loop has not ended"
-    return rounds * code.instructions_a_round / seconds / 1e6
+def pleemu(case: Case, *, ms: float, skip: bool) -> float:
+    """Return pleemu's figure in a case, in the case's unit."""
+    done = cases.run(case.scenario(ms), skip=skip)
+    return cases.mips(done) if case.unit == INSTRUCTIONS else done.vms[0].operations / done.wall_seconds / 1e6
 
 
-def qemu_user(code: Guest, rounds: int) -> float:
-    """Run a guest to its end in qemu-x86_64."""
-    rounds *= 20
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "guest"
-        path.write_bytes(code.executable(rounds))
-        path.chmod(0o755)
-        began = time.perf_counter()
-        subprocess.run(["qemu-x86_64", str(path)], check=True)
-    return rounds * code.instructions_a_round / (time.perf_counter() - began) / 1e6
+def ms_for(measure: Callable[[float], float], wall_seconds: float) -> float:
+    """Return how many ms to emulate so that it takes so long; ``measure`` gives the wall seconds of so many ms."""
+    ms = 1.0
+    while (spent := measure(ms)) < wall_seconds / 4 and ms < 100_000:
+        ms *= 4
+    return ms * max(1.0, wall_seconds / spent) if ms < 100_000 else ms
 
 
-def emulators(name: str, *, quick: bool) -> tuple[dict[str, Measure], dict[str, str]]:
+def own(case: Case, *, skip: bool, wall_seconds: float) -> Measure:
+    """Return pleemu's measurement, of about such a length."""
+    ms = ms_for(lambda ms: cases.run(case.scenario(ms), skip=skip).wall_seconds, wall_seconds)
+    return lambda: pleemu(case, ms=ms, skip=skip)
+
+
+def emulators(
+    name: str, *, wall_seconds: float, only: tuple[str, ...] = tuple(PEERS)
+) -> tuple[dict[str, Measure], dict[str, str]]:
     """Return who runs a case, and who does not, with the reason."""
-    source, instructions, rounds = CASES[name]
-    code = guest(source, instructions)
-    rounds //= 10 if quick else 1
-    scenario = cases.guest(source, ms=20 if quick else 200)
-    found: dict[str, Measure] = {"pleemu": lambda: cases.mips(cases.run(scenario))}
-    skipped = {"Bochs": "no boot image for it yet"}
-    if importlib.util.find_spec("unicorn"):
-        found["Unicorn"] = lambda: unicorn(code, rounds)
-    else:
-        skipped["Unicorn"] = "not installed: pip install unicorn"
-    if shutil.which("qemu-x86_64"):
-        found["QEMU"] = lambda: qemu_user(code, rounds)
-    else:
-        skipped["QEMU"] = "not installed: apt install qemu-user"
+    case = CASES[name]
+    code = guest(case.guest)
+    found: dict[str, Measure] = {}
+    skipped: dict[str, str] = {}
+    for skip in case.skip:
+        found["pleemu, skipping" if skip else "pleemu"] = own(case, skip=skip, wall_seconds=wall_seconds)
+    for who in only:
+        seconds, vcpus, is_there, how_to_get = PEERS[who]
+        if not is_there():
+            skipped[who] = f"not installed: {how_to_get}"
+        elif case.vcpus > vcpus:
+            skipped[who] = f"runs {vcpus} vCPU here, not {case.vcpus}"
+        else:
+            one = Rate(seconds, code, case.vcpus, wall_seconds)
+            found[who] = lambda one=one: one() * case.a_round / 1e6
     return found, skipped
 
 
 def interleaved(measures: dict[str, Measure], rounds: int) -> dict[str, list[float]]:
-    """Measure all of them in turn, so often; the first turn warms up and is not counted."""
+    """Measure all of them in turn, so often; they are warm, having found out how long to run."""
     figures: dict[str, list[float]] = {name: [] for name in measures}
-    for turn in range(rounds + 1):
+    for _ in range(rounds):
         for name, measure in measures.items():
-            figure = measure()
-            if turn:
-                figures[name].append(figure)
+            figures[name].append(measure())
     return figures
 
 
@@ -105,28 +114,57 @@ def spread(values: list[float]) -> tuple[float, float, float]:
 
 def compare(name: str, *, quick: bool, rounds: int) -> dict[str, Any]:
     """Measure one case with all emulators that are there."""
-    found, skipped = emulators(name, quick=quick)
-    figures = interleaved(found, rounds)
+    if name == TESTBED:
+        figures, skipped, unit = (
+            testbed(quick=quick, rounds=rounds),
+            dict.fromkeys(PEERS, "has no host to run"),
+            EMULATED,
+        )
+    else:
+        found, skipped = emulators(name, wall_seconds=0.3 if quick else 1.0)
+        figures, unit = interleaved(found, rounds), CASES[name].unit
     return {
         "case": name,
-        "unit": "million guest instructions/s",
+        "unit": unit,
         "figures": {who: spread(values) for who, values in figures.items()},
-        "pleemu_by": {who: spread(ratios(figures, "pleemu", who)) for who in figures if who != "pleemu"},
+        "by": {
+            mine: {who: spread(ratios(figures, mine, who)) for who in figures if not who.startswith("pleemu")}
+            for mine in figures
+            if mine.startswith("pleemu")
+        },
         "skipped": skipped,
     }
 
 
+def testbed(*, quick: bool, rounds: int) -> dict[str, list[float]]:
+    """Emulated seconds a wall second, of pleemu alone."""
+    scenario = cases.testbed(ms=50 if quick else 500)
+    cases.run(scenario)
+
+    def measure(skip: bool) -> float:
+        done = cases.run(scenario, skip=skip)
+        return done.duration_ns / 1e9 / done.wall_seconds
+
+    return interleaved({"pleemu": lambda: measure(False), "pleemu, skipping": lambda: measure(True)}, rounds)
+
+
 def show(result: dict[str, Any]) -> None:
-    """Print one case as a table."""
-    figures, by, skipped = result["figures"], result["pleemu_by"], result["skipped"]
-    print(f"\n{result['case']}: {result['unit']}, median (least..largest)")
-    for who, (median, least, most) in figures.items():
-        line = f"  {who:<8}{median:>10.1f}  ({least:.1f}..{most:.1f})"
-        if who in by:
-            line += "   pleemu is {:.2f} x ({:.2f}..{:.2f})".format(*by[who])
-        print(line)
+    """Print one case as a table in Markdown."""
+    figures, by, skipped = result["figures"], result["by"], result["skipped"]
+    mine = list(by)
+    print(f"\n{result['case']}\n\n| | {result['unit']} | {' | '.join(f'{one} is' for one in mine)} |")
+    print("|---|---|" + "---|" * len(mine))
+    for who, figure in figures.items():
+        cells = [f"{shown(by[one][who])} ×" if who in by[one] else "" for one in mine]
+        print(f"| {who} | {shown(figure)} | {' | '.join(cells)} |")
     for who, why in skipped.items():
-        print(f"  {who:<8}   skipped: {why}")
+        print(f"| {who} | {why} |{' |' * len(mine)}")
+    sys.stdout.flush()
+
+
+def shown(values: tuple[float, float, float]) -> str:
+    """Return a median with its spread."""
+    return "{} ({}..{})".format(*(f"{one:,.0f}" if one >= 100 else f"{one:.3g}" for one in values))
 
 
 def main() -> None:
@@ -136,7 +174,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="short runs, three rounds")
     given = parser.parse_args()
     results = []
-    for name in CASES:
+    for name in (*CASES, TESTBED):
         results.append(compare(name, quick=given.quick, rounds=3 if given.quick else 7))
         if not given.json:
             show(results[-1])

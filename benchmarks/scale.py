@@ -6,6 +6,7 @@ import json
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 
 SIZES = ((16, 8, 2), (64, 16, 4), (256, 64, 16), (1000, 128, 20))  # vCPUs, pCPUs, VMs
 
@@ -34,13 +35,11 @@ def measure(vcpus: int, pcpus: int, vms: int, ms: float) -> dict[str, float]:
     }  # fmt: skip
 
 
-def curve(ms: float) -> list[dict[str, float]]:
-    """Measure all sizes."""
-    rows = []
-    for size in SIZES:
+def curve(ms: float, sizes: tuple[tuple[int, int, int], ...] = SIZES) -> Iterator[dict[str, float]]:
+    """Measure sizes, one after the other."""
+    for size in sizes:
         command = [sys.executable, "-m", "benchmarks.scale", "--one", *map(str, (*size, ms))]
-        rows.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
-    return rows
+        yield json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def main() -> None:
@@ -50,10 +49,11 @@ def main() -> None:
         print(json.dumps(measure(vcpus, pcpus, vms, float(sys.argv[5]))))
         return
     print(f"{'vCPUs':>6}{'pCPUs':>6}{'VMs':>5}{'events':>9}{'us/event':>10}{'wall s':>9}{'peak MB':>9}")
-    for row in curve(5.0 if "--quick" in sys.argv else 50.0):
+    for row in curve(5.0 if "--quick" in sys.argv else 20.0):
         print(
             f"{row['vcpus']:>6}{row['pcpus']:>6}{row['vms']:>5}{row['events']:>9}{row['us_an_event']:>10.2f}"
-            f"{row['wall_s']:>9.2f}{row['peak_mb']:>9.0f}"
+            f"{row['wall_s']:>9.2f}{row['peak_mb']:>9.0f}",
+            flush=True,
         )
 
 

@@ -1,8 +1,10 @@
-# Ten instructions: loads, arithmetic, stores, a branch.
+# Ten instructions: loads, arithmetic, stores, a branch. Each vCPU has a cache line of its own.
 
 .globl guest_main
-guest_main:
+guest_main:                             # edi: vCPU
     lea rbx, [rip + data]
+    shl edi, 6
+    add rbx, rdi
     mov ecx, 2000000000
 1:  mov rax, [rbx]
     add rax, 7
@@ -19,4 +21,4 @@ guest_main:
 .data
 .balign 64
 data:
-    .quad 0, 0
+    .zero 8 * 64
