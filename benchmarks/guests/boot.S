@@ -1,5 +1,6 @@
 # A boot sector: from the BIOS straight into 64-bit mode, memory mapped as it is, then the guest behind it.
-# At the end the machine is switched off, as Bochs and QEMU each offer it.
+# At the end the machine is switched off, as Bochs and QEMU each offer it. If the disk cannot be read, or the guest
+# comes back with rounds left in ecx, the machine ends by a triple fault instead.
 #
 #   0x1000   page tables: PML4, PDPT, PD; the first GB in pages of 2 MB
 #   0x7c00   this sector
@@ -9,6 +10,7 @@
 .set SECTOR, 0x7c00
 .set TABLES, 0x1000
 .set GDT, 0x1d0
+.set NO_IDT, GDT + 8
 
 .text
 .code16
@@ -27,6 +29,7 @@ start:
     mov cx, 0x0002
     mov dh, 0
     int 0x13
+    jc failed
 
     xor ax, ax
     mov es, ax
@@ -60,6 +63,10 @@ start:
     .byte 0xea                  # jmp 8:long
     .word SECTOR + (long - start), 8
 
+failed:
+    lidt [SECTOR + NO_IDT]      # ds is 0
+    ud2
+
 .code64
 long:
     mov eax, 16
@@ -69,6 +76,8 @@ long:
     mov esp, 0x8000
     mov eax, 0x0badcafe         # where the guest begins: filled in
     call rax
+    test ecx, ecx
+    jne unfinished
 
     mov dx, 0x8900              # Bochs ends at this word, letter by letter
     lea rsi, [rip + shutdown]
@@ -82,12 +91,17 @@ long:
 3:  hlt
     jmp 3b
 
+unfinished:
+    lidt [rip + no_idt]         # nothing to handle what follows
+    ud2
+
 shutdown:
     .asciz "Shutdown"
 .org GDT
     .word 23                    # limit and address of what follows
     .long SECTOR + GDT + 8
     .word 0
+no_idt:                         # its limit is 0: the GDT's first entry, which is empty
     .quad 0, 0x00af9a000000ffff, 0x00cf92000000ffff
 
 .org 510

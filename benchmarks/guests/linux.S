@@ -1,5 +1,5 @@
 # A Linux process that runs the guest in several threads. Where the guest begins, and how many: filled in.
-# Each thread's stack is 4 KB behind the guest.
+# Each thread's stack is 4 KB behind the guest. It exits with 1 if a thread cannot start or has rounds left in ecx.
 
 .set CLONE_FLAGS, 0x50f00               # VM, FS, FILES, SIGHAND, THREAD, SYSVSEM
 
@@ -30,6 +30,8 @@ start:
 
 2:  xor edi, edi                        # the first thread
     call r12
+    test ecx, ecx                       # rounds left?
+    jne 4f
     lock inc dword ptr [r14]
 5:  cmp dword ptr [r14], r13d
     je 6f
@@ -42,6 +44,8 @@ start:
 
 3:  mov edi, r15d                       # another
     call r12
+    test ecx, ecx                       # rounds left?
+    jne 4f
     lock inc dword ptr [r14]
     xor edi, edi
     mov eax, 60                         # exit
