@@ -4,9 +4,11 @@ import attrs
 import numpy as np
 import pytest
 
-from pleemu import errors
+from pleemu import catalogue, errors
+from pleemu.errors import ScenarioError
 from pleemu.machine.run import simulate
 from pleemu.observe.events import KVM_EXIT, PROBE
+from pleemu.overrides import Overrides
 from pleemu.scenario import Cost, Hardware, Host, Kvm, Scenario, Vm
 
 HEAD = '.include "pleemu.inc"\n.globl guest_main\nguest_main:\n'
@@ -209,3 +211,11 @@ def test_comparing_strings_that_others_write_ends(tmp_path):
         " dec ebx\n jne 3b\n ret\n.data\n.balign 64\nleft: .quad 0\n.balign 64\nright: .quad 0\n"
     )
     assert run(tmp_path, body, vcpus=3, pcpus=3)[0].vms[0].operations == 20
+
+
+def test_more_vcpus_than_a_guest_has_room_for_are_refused():
+    """The tables of the small kernels end at 32 vCPUs: one more is an error, in one line, and 32 are none."""
+    make = Overrides(duration="1us", vcpus=33).apply
+    with pytest.raises(ScenarioError, match=r"vm\.0\.vcpus: 33 are more than main has room for; use at most 32"):
+        simulate(make(catalogue.find("barrier")))
+    assert simulate(Overrides(duration="1us", vcpus=32).apply(catalogue.find("barrier"))).instructions > 0

@@ -45,6 +45,14 @@ class Image:
         symbol = self.linked.symbols.find(name)
         return symbol.address if symbol else None
 
+    @property
+    def most_vcpus(self) -> int | None:
+        """How many vCPUs its tables have room for, by `most_vcpus` of pleemu.inc; None if it does not say."""
+        offset = (self.address_of("pleemu_most_vcpus") or 0) - self.base
+        if not 0 <= offset <= len(self.memory) - 8:
+            return None
+        return int.from_bytes(self.memory[offset : offset + 8].tobytes(), "little")
+
     def symbol_at(self, address: int) -> str:
         """Return ``address`` as ``acquire+0x12``, or in hexadecimal where nothing names it."""
         return self.linked.name_of(_unsigned(address))

@@ -276,6 +276,10 @@ def _spaces(scenario: Scenario, layout: Layout) -> tuple[Any, Any, Any, Any]:
     first_word = first_index = 0
     khz = scenario.hardware.core_rate_khz
     for number, (vm, image, first_code) in enumerate(zip(scenario.vm, layout.images, layout.first_code, strict=True)):
+        if image.most_vcpus is not None and vm.vcpus > image.most_vcpus:
+            raise ScenarioError(
+                f"vm.{number}.vcpus: {vm.vcpus} are more than {image.name} has room for; use at most {image.most_vcpus}"
+            )
         size = vm.memory_kib * 1024
         stacks = vm.vcpus * STACK_SLOT
         loaded = -(-len(image.memory) // PAGE) * PAGE
