@@ -3,11 +3,15 @@
 Imported when something must be compiled, never before.
 """
 
-from contextlib import ExitStack
+import gc
+import hashlib
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 
 from numba import config, njit
+from numba.core import itanium_mangler
 from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
 from numba.core.dispatcher import Dispatcher
 from numba.core.types import unliteral
@@ -94,6 +98,10 @@ def _generate_code_once(entry: Dispatcher, announce):
 
     def compile_once(arguments, return_type):
         announce()
+        with _short_names(), _garbage_kept():
+            return compile_whole(arguments, return_type)
+
+    def compile_whole(arguments, return_type):
         if not can_delay:
             return compile_entry(arguments, return_type)
         finalize, set_env = JITCodeLibrary.finalize, JITCPUCodegen.set_env
@@ -118,6 +126,44 @@ def _generate_code_once(entry: Dispatcher, announce):
 
     entry._compiler.compile = compile_once
     return entry
+
+
+@contextmanager
+def _short_names():
+    """Have a digest of the types of arguments in the names of compiled functions, not every field of every record.
+
+    All these names, of some thousand characters each, would be made, and read by LLVM, for every function and call.
+    """
+    mangle_args = getattr(itanium_mangler, "mangle_args", None)
+
+    def short(types):
+        return "".join(map(_short_name, types))
+
+    if mangle_args is not None:
+        itanium_mangler.mangle_args = short
+    try:
+        yield
+    finally:
+        if mangle_args is not None:
+            itanium_mangler.mangle_args = mangle_args
+
+
+@cache
+def _short_name(one):
+    """Return a type's name as an identifier behind its length."""
+    return f"17T{hashlib.sha256(str(one).encode()).hexdigest()[:16]}"
+
+
+@contextmanager
+def _garbage_kept():
+    """Look for no garbage while compiling: there is little, and millions of objects to look through."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _load_code_alone(entry):

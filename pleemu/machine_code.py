@@ -15,6 +15,7 @@ import ctypes
 import hashlib
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -77,19 +78,26 @@ class _Call:
 def _laid_out(values: Any) -> np.ndarray:
     """Return the named tuple as compiled code finds it in memory."""
     words: list[int] = []
-    for array in values:
-        words += (0, 0, array.size, array.itemsize, array.ctypes.data, *array.shape, *array.strides)
+    for array in map(np.asarray, values):  # attributes of a recarray are looked up in Python
+        place = array.__array_interface__["data"][0]
+        words += (0, 0, array.size, array.itemsize, place, *array.shape, *array.strides)
     return np.array(words, np.int64)
 
 
 def _key(function: Any, values: Any) -> str:
     """Return what the machine code depends on, besides the sources: the processor, and the arrays' shapes."""
+    settings = sorted((name, value) for name, value in os.environ.items() if name in _SETTINGS)
+    arrays = [(array.dtype.str, array.ndim, array.flags.c_contiguous) for array in map(np.asarray, values)]
+    text = f"{_processor()} {settings} {values._fields} {arrays}"
+    return f"{function.__qualname__}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+@cache
+def _processor() -> str:
+    """Return what LLVM generates code for."""
     import llvmlite.binding as llvm
 
-    settings = sorted((name, value) for name, value in os.environ.items() if name in _SETTINGS)
-    arrays = [(array.dtype.str, array.ndim, array.flags.c_contiguous) for array in values]
-    text = f"{llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()} {settings} {values._fields} {arrays}"
-    return f"{function.__qualname__}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    return f"{llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}"
 
 
 _SETTINGS = ("NUMBA_OPT", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_LOOP_VECTORIZE", "NUMBA_SLP_VECTORIZE")
