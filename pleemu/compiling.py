@@ -9,12 +9,15 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from inspect import signature
 
 from numba import config, njit
 from numba.core import itanium_mangler
 from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
 from numba.core.dispatcher import Dispatcher
 from numba.core.types import unliteral
+
+from pleemu.handle_type import pointer_to
 
 OPTIONS = {"error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
 
@@ -42,10 +45,22 @@ def _one_for_all_constants(function):
 
 
 def alone(function):
-    """Return a dispatcher of ``function`` that Python may call, for tests."""
-    made = njit(**OPTIONS)(function)
-    made._compiler.compile = _arithmetic_that_wraps(made._compiler.compile)
-    return made
+    """Return a dispatcher that Python may call, for tests. Inside, ``m`` is a pointer to its tuple, as in the core."""
+    parameters = list(signature(function).parameters)
+    if parameters[:1] == ["m"]:
+        function = _by_pointer(function, parameters)
+    return _generate_code_once(njit(**OPTIONS)(function), lambda: None)
+
+
+def _by_pointer(function, parameters):
+    """Return a function of a named tuple that calls ``function`` with a pointer to it.
+
+    A tuple of some dozens of arrays is some hundred arguments, for every call of a function that takes it.
+    """
+    known = {"function": make_compiled(function), "pointer_to": pointer_to}
+    arguments = ", ".join(["pointer_to(m)", *parameters[1:]])
+    exec(f"def by_pointer({', '.join(parameters)}):\n    return function({arguments})", known)
+    return known["by_pointer"]
 
 
 def once(function, announce):

@@ -79,14 +79,13 @@ def _laid_out(values: Any) -> np.ndarray:
     """Return the named tuple as compiled code finds it in memory."""
     words: list[int] = []
     for array in map(np.asarray, values):  # attributes of a recarray are looked up in Python
-        place = array.__array_interface__["data"][0]
-        words += (0, 0, array.size, array.itemsize, place, *array.shape, *array.strides)
+        words += (0, 0, array.size, array.itemsize, array.ctypes.data, *array.shape, *array.strides)
     return np.array(words, np.int64)
 
 
 def _key(function: Any, values: Any) -> str:
     """Return what the machine code depends on, besides the sources: the processor, and the arrays' shapes."""
-    settings = sorted((name, value) for name, value in os.environ.items() if name in _SETTINGS)
+    settings = [(name, os.environ[name]) for name in sorted(_SETTINGS) if name in os.environ]
     arrays = [(array.dtype.str, array.ndim, array.flags.c_contiguous) for array in map(np.asarray, values)]
     text = f"{_processor()} {settings} {values._fields} {arrays}"
     return f"{function.__qualname__}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"

@@ -65,7 +65,7 @@ POLLING = {  # and a thread of the host that takes the pCPU of one now and then
 PING_PONG = str(GUESTS / "ping_pong.S")
 RUNS = (
     {
-        f"{subject} {policy}": Command(subject, {"duration": "20ms", "policy": policy}, SLOW)
+        f"{subject} {policy}": Command(subject, {"duration": "10ms", "policy": policy}, SLOW)
         for subject in ("case_study", "worst_case", "lost_opportunity", "overboost", "ticket_lock", "queued_lock")
         for policy in ("vanilla", "strict-boost+debooster")
     }

@@ -27,7 +27,8 @@ from pleemu.testing import CODE_BASE, REGISTERS, Case, Processor, _bytes_of
 MEMORY, SIZE = 0x6000, 512
 END = MEMORY + SIZE
 LIMIT = 200  # instructions
-CASES, PLAIN_CASES = 2_500, 100
+CASES = int(os.environ.get("PLEEMU_CASES", "1000"))  # of each kind
+PLAIN_CASES = 40  # of each kind, without numba
 FEW = 300
 GUARD = 4096  # bytes on each side of an array
 EDGES = tuple(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import attrs
@@ -19,7 +20,7 @@ from pleemu.guest.checked import NOT_COMPARED, mnemonic_of, recorded_forms, tabl
 from pleemu.guest.forms import form_text, forms
 from pleemu.testing import CODE_BASE, REGISTERS, Case, execute
 
-SEQUENCES = 100_000
+SEQUENCES = int(os.environ.get("PLEEMU_CASES", "25000"))
 CHUNK = 1_000
 VECTORS = Path(__file__).parent / "vectors" / "x86.json.gz"
 
