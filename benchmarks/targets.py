@@ -109,7 +109,7 @@ def exits(rounds: int, wall_seconds: float) -> Iterator[Row]:
 def testbed(rounds: int, wall_seconds: float) -> Iterator[Row]:
     """The testbed's speed, and its memory as a process."""
     alone = "`python -m benchmarks.targets testbed`"
-    ms = min(2000.0, peers.ms_for(lambda ms: cases.run(cases.testbed(ms=ms)).wall_seconds, 3 * wall_seconds))
+    ms = max(200.0, peers.ms_for(lambda ms: cases.run(cases.testbed(ms=ms)).wall_seconds, 3 * wall_seconds))
     done = [cases.run(cases.testbed(ms=ms)) for _ in range(rounds)]
     emulated = [one.duration_ns / 1e9 / one.wall_seconds for one in done]
     yield Row("two-VM testbed, `vanilla`, trace off", 1, True, "emulated s a wall s", emulated, alone)
@@ -119,7 +119,7 @@ def testbed(rounds: int, wall_seconds: float) -> Iterator[Row]:
 
 def size(rounds: int, wall_seconds: float) -> Iterator[Row]:
     """Cost per event of a large machine by that of a small one."""
-    ms = 5.0 if wall_seconds < 1 else 20.0
+    ms = 100.0 if wall_seconds < 1 else 300.0
     curves = [list(scale.curve(ms, scale.SIZES[:3])) for _ in range(min(rounds, 3))]
     values = [curve[2]["us_an_event"] / curve[0]["us_an_event"] for curve in curves]
     yield Row(
