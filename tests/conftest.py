@@ -19,9 +19,13 @@ settings.load_profile("pleemu")
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """With -n, give a file to one worker as a whole: what its tests share (compiled functions, runs) is made once."""
+    """With -n, give a file to one worker as a whole: what its tests share (compiled functions, runs) is made once.
+
+    In the order of their names: by number of tests, long files of few tests would come last, beside an idle worker.
+    """
     if config.getvalue("dist") != "load":
         return None
     from xdist.scheduler import LoadFileScheduling
 
+    config.option.loadscopereorder = False
     return LoadFileScheduling(config, log)
