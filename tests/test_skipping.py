@@ -9,7 +9,7 @@ from unittest.mock import patch
 import attrs
 import numpy as np
 import pytest
-from hypothesis import given, note, settings
+from hypothesis import currently_in_test_context, given, note, settings
 from hypothesis import strategies as st
 from made_machines import GUESTS, Command, prepare_core, programs_of
 from made_spins import source_file, spinning_guests
@@ -86,7 +86,8 @@ def differences(name: str, stepped: np.ndarray, skipped: np.ndarray) -> str:
 
 def assert_same(command: Command) -> tuple[Any, dict[str, Any]]:
     """Stepping and skipping come to the same."""
-    note(f"replay: {command}")
+    if currently_in_test_context():
+        note(f"replay: {command}")
     stepped, stepped_state = outcome(command, skip=False)
     skipped, skipped_state = outcome(command, skip=True)
     assert skipped == stepped
@@ -161,3 +162,85 @@ def test_counted_loops_end_where_they_would(count, body, each):
     assert run.vms[0].operations == 1
     assert run.instructions == 1 + turns * (each + 2) + 2
     assert machines[0].cpu.registers[0][1] == 0
+
+
+# vCPU 1 is parked on a word that vCPU 0 writes, and answers by an IPI; vCPU 0 has begun a long `work` meanwhile.
+WOKEN_ANSWERS = """
+.include "pleemu.inc"
+.globl guest_main
+guest_main:
+    lea rbx, [rip + word]
+    cmp edi, 1
+    je 2f
+    sti
+1:  work 300000
+    inc dword ptr [rbx]
+    work 900000
+    jmp 1b
+2:  mov edx, [rbx]
+3:  pause
+    cmp edx, [rbx]
+    je 3b
+    send_ipi 0, 0xe0
+    jmp 2b
+
+    vector 0xe0, answered
+answered:
+    push rax
+    push rcx
+    push rdx
+    eoi
+    operation_done
+    pop rdx
+    pop rcx
+    pop rax
+    iretq
+.data
+.balign 64
+word:
+    .quad 0
+"""
+
+# vCPU 1 is parked on the place where the frame of an interrupt of vCPU 0 puts SS, which nobody fetches to write.
+SEES_A_FRAME = """
+.include "pleemu.inc"
+.globl guest_main
+guest_main:
+    lea rbx, [rip + word]
+    cmp edi, 1
+    je 2f
+    and rsp, -16
+    mov [rbx], rsp
+    sti
+    work 300000
+    self_ipi 0xe0
+1:  pause
+    jmp 1b
+2:  pause
+    mov rdx, [rbx]
+    test rdx, rdx
+    je 2b
+3:  pause
+    cmp qword ptr [rdx - 8], 0
+    je 3b
+    operation_done
+4:  pause
+    jmp 4b
+
+    vector 0xe0, handler
+handler:
+    eoi
+    iretq
+.data
+.balign 64
+word:
+    .quad 0
+"""
+
+
+@pytest.mark.parametrize(("text", "operations"), [(WOKEN_ANSWERS, 3), (SEES_A_FRAME, 1)])
+def test_who_is_parked_sees_what_it_would(text, operations):
+    """A store wakes a spinner, who interrupts the one that stored; a frame is seen without a line being fetched."""
+    command = Command(source_file(text), {"duration": "2ms", "vcpus": 2, "pcpus": 2, "policy": "no-ple"})
+    run, _ = assert_same(command)
+    assert run["vms"][0].operations >= operations
