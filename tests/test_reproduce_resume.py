@@ -24,7 +24,8 @@ from pleemu.reproduce.pool import run_jobs
 from pleemu.reproduce.store import Store, key
 from pleemu.scenario import Scenario, Vm
 
-PLAN = ("reproduce", "locks", "--quick", "--jobs", "2", "--json")
+# Short runs, but enough of them to be stopped midway.
+PLAN = ("reproduce", "locks", "--quick", "--seeds", "8", "--jobs", "2", "--json")
 PATIENCE = 120  # seconds
 
 
