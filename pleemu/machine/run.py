@@ -36,7 +36,7 @@ def prepare(announce: Callable[[str], None]) -> None:
 
     It happens once after an installation or an update; the machine code is kept (see `jit`).
     """
-    announce_compilation(lambda: announce("compiling the emulator's core for this machine, once: about half a minute ..."))
+    announce_compilation(lambda: announce("compiling the emulator's core for this machine, once: half a minute ..."))
 
 
 def load_programs(scenario: Scenario) -> dict[Program, Image]:
