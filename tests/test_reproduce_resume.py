@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -30,10 +31,14 @@ PATIENCE = 120  # seconds
 
 
 def started(folder: Path) -> subprocess.Popen[str]:
-    """The evaluation, as a program of its own, in a group of its own, as a shell would have it."""
+    """The evaluation, as a program of its own, in a group of its own, as a shell would have it.
+
+    Ctrl-C reaches it even where these tests run in the background, which ignores it, and hands that down.
+    """
     command = [sys.executable, "-m", "pleemu", *PLAN, "--output", str(folder)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, text=True, start_new_session=True, **pipes)
+    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, text=True, start_new_session=True, preexec_fn=listen, **pipes)
 
 
 def records(folder: Path) -> dict[str, int]:
