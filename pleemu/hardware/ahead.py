@@ -11,32 +11,29 @@ from pleemu.hardware.isa import AHEAD_CALL, AHEAD_PUSH, AHEAD_READ, AHEAD_RET, R
 from pleemu.hardware.memory import STACK_SLOT, load, readable
 from pleemu.hardware.records import BUFFER_LIMIT
 from pleemu.hardware.store_buffer import commit_oldest
+from pleemu.hardware.system import index_at
 from pleemu.jit import compiled, inlined
 
 
 @inlined
-def is_left_alone(m, byte, writes, horizon):
-    """Has nobody asked for the line in which these bytes begin, to write it, or, if this ``writes``, for anything?"""
+def is_left_alone(m, byte, size, writes, horizon):
+    """Are these bytes in one line, and has nobody asked to write it, or, if this ``writes``, asked for it at all?"""
     line = m.line[byte >> LINE_SHIFT]
-    return (line.asked_until if writes else line.promised_until) < horizon and byte & (LINE_SIZE - 1) <= LINE_SIZE - 8
+    asked = line.asked_until if writes else line.promised_until
+    return asked < horizon and (byte & (LINE_SIZE - 1)) + size <= LINE_SIZE
 
 
 @inlined
 def keeps(m, pcpu, byte, size, horizon):
     """Does the pCPU hold these bytes, in one line, and has nobody asked to write them?"""
-    number = byte >> LINE_SHIFT
-    return (
-        m.holders[number, pcpu.word] & pcpu.bit != 0
-        and m.line[number].promised_until < horizon
-        and (byte & (LINE_SIZE - 1)) + size <= LINE_SIZE
-    )
+    held = m.holders[byte >> LINE_SHIFT, pcpu.word] & pcpu.bit != 0
+    return held and is_left_alone(m, byte, size, False, horizon)
 
 
 @inlined
 def keeps_alone(m, p, byte, size, horizon):
     """Does pCPU ``p`` own these bytes, in one line, and has nobody asked for them?"""
-    line = m.line[byte >> LINE_SHIFT]
-    return line.owner == p + 1 and line.asked_until < horizon and (byte & (LINE_SIZE - 1)) + size <= LINE_SIZE
+    return m.line[byte >> LINE_SHIFT].owner == p + 1 and is_left_alone(m, byte, size, True, horizon)
 
 
 @inlined
@@ -78,16 +75,9 @@ def may_go_ahead(m, p, cpu, i, now, horizon):
     offset = readable(space, registers[RSP], size)
     if offset < 0 or pcpu.buffered > 0 or not is_common(cpu, space, offset):
         return False
-    if i.ahead == AHEAD_RET and not is_instruction(m, space, load(m.memory, 0, first + offset, 8)):
+    if i.ahead == AHEAD_RET and index_at(m, space, load(m.memory, 0, first + offset, 8)) < 0:
         return False
     return keeps(m, pcpu, first + offset, size, horizon)
-
-
-@compiled
-def is_instruction(m, space, address):
-    """Can one return to this address?"""
-    offset = address - space.start
-    return 0 <= offset < space.code_size and m.index_of[space.first_index + offset] >= 0
 
 
 @compiled

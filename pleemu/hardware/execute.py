@@ -118,7 +118,7 @@ def execute(m, p, v, now, ordered_until, free_until, horizon):
                 if now >= last_quiet and (
                     now + 1 >= held_until
                     or not is_common(cpu, space, offset)
-                    or not is_left_alone(m, byte, quick == OP.QUICK_STORE, horizon)
+                    or not is_left_alone(m, byte, i.width, quick == OP.QUICK_STORE, horizon)
                 ):
                     detour = 1
                     continue

@@ -15,7 +15,7 @@ from pleemu.hardware.records import (
     WORK_DEPTH,
 )
 from pleemu.hardware.store_buffer import fetch, put
-from pleemu.jit import compiled
+from pleemu.jit import compiled, inlined
 
 
 @compiled
@@ -90,14 +90,18 @@ def exchange_pair(cpu, low, high, size):
 @compiled
 def table_index(m, v, pc, address, now):
     """Table index of the instruction at ``address``, -1 with a fault if there is none."""
-    space = m.space[m.cpu[v].space]
-    offset = address - space.start
-    if 0 <= offset < space.code_size:
-        index = m.index_of[space.first_index + offset]
-        if index >= 0:
-            return index
+    index = index_at(m, m.space[m.cpu[v].space], address)
+    if index >= 0:
+        return index
     set_fault(m.fault[0], FAULT_JUMP, v, pc, address, 0, now)
     return -1
+
+
+@inlined
+def index_at(m, space, address):
+    """Table index of the instruction at ``address``, negative if there is none."""
+    offset = address - space.start
+    return m.index_of[space.first_index + offset] if 0 <= offset < space.code_size else -1
 
 
 @compiled
