@@ -13,8 +13,8 @@ from pleemu.hypervisor.on_spin import end_spin, kvm_vcpu_on_spin
 from pleemu.hypervisor.records import COST, KVM, PV, VCPU, VM
 from pleemu.jit import callable_alone
 from pleemu.machine.build import agenda_of, load_search
-from pleemu.observe.events import EVENT
-from pleemu.observe.records import BOOST, JOURNAL
+from pleemu.observe.events import EVENT, YIELD_TO
+from pleemu.observe.records import BOOST, JOURNAL, TOLD_TIME
 from pleemu.policy import policy
 from pleemu.scheduler import mru, tree
 from pleemu.scheduler.records import RQ, TASK, TASK_DEAD, TASK_INTERRUPTIBLE, TASK_RUNNING, TUNABLES, sched_init
@@ -24,7 +24,9 @@ end_alone = callable_alone(end_spin)
 insert_alone = callable_alone(tree.insert)
 list_add_alone = callable_alone(mru.list_add)
 
-Pieces = namedtuple("Pieces", "pcpu due winner cpu spin clock task rq tunables vcpu pv vm kvm cost journal event boost")
+Pieces = namedtuple(
+    "Pieces", "pcpu due winner cpu spin clock task rq tunables vcpu pv vm kvm cost journal event boost told_time"
+)
 
 RUNNING, QUEUED, ASLEEP, DEAD = "running", "queued", "asleep", "dead"
 MS = 1_000_000
@@ -54,8 +56,9 @@ def machine(threads, pcpus, *, first=0, named="vanilla"):
         kvm=records(1, KVM),
         cost=records(1, COST),
         journal=records(1, JOURNAL),
-        event=records(2 * tasks + 8, EVENT),
+        event=records(3 * tasks + 8, EVENT),
         boost=np.zeros((2, 3), BOOST).view(np.recarray),
+        told_time=records(tasks, TOLD_TIME),
     )
     m.clock.core_khz = m.clock.tsc_khz = 1_000_000
     m.journal.recording = 1
@@ -131,9 +134,15 @@ def boostable(number):
     return Vcpu(number, ready=True, preempted=True, preempted_in_kernel=True)
 
 
+def yields(m):
+    """The directed yields since events were last taken away."""
+    happened = m.event[: int(m.journal.recorded[0])]
+    return happened[happened.kind == YIELD_TO]
+
+
 def tried(m):
     """The vCPUs that the scheduler has been asked to run since the last call, in order."""
-    asked = m.event.a[: int(m.journal.recorded[0])].tolist()
+    asked = yields(m).a.tolist()
     m.journal.recorded = 0
     return asked
 

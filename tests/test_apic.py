@@ -31,7 +31,7 @@ from pleemu.hypervisor.records import COST, KVM, PV, VCPU, VM
 from pleemu.jit import callable_alone
 from pleemu.machine.build import agenda_of
 from pleemu.observe.events import EVENT
-from pleemu.observe.records import JOURNAL, MIGRATIONS
+from pleemu.observe.records import JOURNAL, MIGRATIONS, TOLD_TIME
 from pleemu.scheduler.domains import BALANCE, PLACEMENT, SCHED_DOMAIN
 from pleemu.scheduler.records import RQ, TASK, TUNABLES
 
@@ -46,7 +46,7 @@ virtualise_alone = callable_alone(ipi_virtualisation.virtualise_ipi)
 Pieces = namedtuple(
     "Pieces",
     "pcpu due winner cpu spin space index_of clock fault task rq tunables allowed placement balance sd vcpu pv vm kvm "
-    "cost journal event migrations",
+    "cost journal event migrations told_time",
 )
 MASK = 2**64 - 1
 IPI, EACH, POSTED = 700, 50, 900
@@ -85,6 +85,7 @@ def machine(vcpus, *, first=0):
         journal=records(1, JOURNAL),
         event=records(8, EVENT),
         migrations=np.zeros((2, len(MIGRATIONS)), np.int64),
+        told_time=records(count, TOLD_TIME),
     )
     m.clock.core_khz = m.clock.tsc_khz = 1_000_000
     m.journal.recording = 1

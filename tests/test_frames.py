@@ -100,6 +100,19 @@ def test_windows_are_a_chain(result: Any) -> None:
         assert (mine.old.iloc[1:].to_numpy() == mine.new.iloc[:-1].to_numpy()).all()
 
 
+def test_vruntimes_are_charged_by_the_switches(result: Any) -> None:
+    """Between a switch to a thread and the next switch of its pCPU it is charged that time, no more and no less."""
+    frames = result.frames()
+    switches, charges = frames["switches"].astype({"next": str, "prev": str}), frames["vruntimes"]
+    until = switches.groupby("cpu").time_ns.shift(-1)
+    spent = (until - switches.time_ns).groupby(switches.next).sum()
+    charged = charges.groupby("thread", observed=True).charged_ns.sum()
+    assert set(charged.index) == set(spent.index) - {"idle"}
+    for thread, ns in charged.items():
+        last = switches[switches.next == thread].time_ns.max()
+        assert spent[thread] <= ns <= spent[thread] + (result.duration_ns - last)
+
+
 def test_a_lock_has_one_holder() -> None:
     """Critical sections of one lock do not overlap, and each follows a wait of its vCPU."""
     spans = pleemu.run("worst_case", duration="20ms").frames()["spans"]

@@ -11,6 +11,7 @@ from made_machines import GUESTS, HALTING, Command, Observed, commands, observe,
 
 from pleemu.checks.locks import check_mutual_exclusion
 from pleemu.checks.properties import EVERYWHERE
+from pleemu.kernel import HOST_SCHEDULERS
 from pleemu.machine.run import simulate
 from pleemu.observe.events import (
     APIC_IPI,
@@ -23,6 +24,7 @@ from pleemu.observe.events import (
     SCHED_MIGRATE,
     SCHED_SWITCH,
     SCHED_WAKEUP,
+    STAT_RUNTIME,
     YIELD_TO,
     exit_reasons,
 )
@@ -91,6 +93,40 @@ def check_times(observed: Observed) -> None:
     assert sum(round(share * total) for share in shares.values()) == total
 
 
+def check_virtual_time(observed: Observed) -> int:
+    """A thread is charged what it has run, and its vruntime moves by as much; returns how often that was told.
+
+    Else it moves by fork, wake-up, migration, Debooster, in 6.12.117 a yield. Only nice 0 is looked at in this.
+    """
+    scenario = observed.scenario
+    nice = [vm.nice for vm in scenario.vm for _ in range(vm.vcpus)]
+    nice += [one.nice for one in scenario.thread for _ in range(one.count)]
+    khz = scenario.hardware.core_rate_khz
+    forfeits = "yield_forfeits" in HOST_SCHEDULERS[scenario.host.scheduler].switches
+    charged, ran, placed = Counter(), Counter(), Counter()
+    since: dict[int, int] = {}
+    told = 0
+    moved = {(cycle, a) for cycle, kind, _, _, a, _, _ in rows(observed) if kind == SCHED_MIGRATE}
+    yielded = {(cycle, vcpu) for cycle, kind, _, vcpu, *_ in rows(observed) if kind == YIELD_TO}
+    for cycle, kind, _, _, a, b, c in rows(observed):
+        now = cycle * 1_000_000 // khz
+        if kind == STAT_RUNTIME:
+            charged[a] += c
+            fell_back = (observed.policy.debooster or forfeits) and (cycle, a) in yielded
+            if c > 0 and nice[a] == 0 and (cycle, a) not in moved and not fell_back:
+                assert b == placed[a] + c
+                told += 1
+            placed[a] = b
+        elif kind == SCHED_SWITCH and scenario.host.scheduler != "chaos":
+            if a >= 0:
+                ran[a] += now - since.pop(a)
+                assert charged[a] == ran[a]
+            if b >= 0:
+                since[b] = now
+    assert charged or scenario.host.scheduler == "chaos" or not ran
+    return told
+
+
 def check_halts(observed: Observed) -> None:
     """A vCPU's poll time begins at 0, changes as its events say, and stays within the module's bounds."""
     kvm = observed.run.scenario.kvm
@@ -133,6 +169,7 @@ def test_every_machine_keeps_its_rules(command: Command) -> None:
             one.check(observed)
     check_counts(observed)
     check_times(observed)
+    check_virtual_time(observed)
     check_halts(observed)
 
 
@@ -176,6 +213,7 @@ def test_the_machines_of_these_properties_do_something() -> None:
                 fields["kvm.halt_poll_ns"] = "5000000"
             observed = observe(Command(subject, changes, fields | thread))
             check_times(observed)
+            seen["told"] += check_virtual_time(observed)
             seen["polls"] += sum(vm.polls for vm in observed.run.vms)
             seen["polled"] += sum(vm.polled for vm in observed.run.vms)
             seen["bursts"] += sum(one.bursts for one in observed.run.threads)
@@ -185,5 +223,7 @@ def test_the_machines_of_these_properties_do_something() -> None:
             seen["wakeups"] += len(observed.of_kind(SCHED_WAKEUP))
             seen["interrupts"] += len(observed.of_kind(APIC_IPI))
             seen["continuous"] += observed.run.ple.continuous
-    assert min(seen[what] for what in ("taken", "yielded", "wakeups", "interrupts", "continuous", "bursts")) > 20, seen
+    assert (
+        min(seen[what] for what in ("taken", "told", "yielded", "wakeups", "interrupts", "continuous", "bursts")) > 20
+    ), seen
     assert min(seen[what] for what in ("polls", "polled")) > 5, seen

@@ -18,6 +18,7 @@ from made_searches import (
     read_flags,
     spin_alone,
     write_flags,
+    yields,
 )
 from reference.on_spin import YEARS, Kvm, Vcpu
 
@@ -149,10 +150,10 @@ def test_on_spin_is_that_of_its_kernel(host, named, exits, svm, cpl):
         assert spin_alone(m, threads[me][0], me, 1000) == accepted
         tried = [first + k for k in kvm.tried]
         note(f"tried {tried}")
-        events = m.event[: int(m.journal.recorded[0])]
+        asked = yields(m)
         alive = [k for k in tried if threads[k][1] != DEAD]
-        assert events.a.tolist() == alive
-        assert events.b.tolist() == [answer_of(threads, me, k) for k in alive]
+        assert asked.a.tolist() == alive
+        assert asked.b.tolist() == [answer_of(threads, me, k) for k in alive]
         assert me not in alive
         assert m.vm.last_boosted_vcpu[1] == kvm.last_boosted_vcpu
         assert [read_flags(m, first + k, vcpu) for k, vcpu in enumerate(vcpus)] == vcpus
@@ -171,9 +172,9 @@ def test_on_spin_gives_up_after_esrch(last, tried):
     for number in range(8):
         write_flags(m, number, boostable(number))
     assert not spin_alone(m, 0, 0, 0)
-    events = m.event[: int(m.journal.recorded[0])]
-    assert events.a.tolist() == tried
-    assert events.b.tolist() == [-3] * len(tried)
+    asked = yields(m)
+    assert asked.a.tolist() == tried
+    assert asked.b.tolist() == [-3] * len(tried)
     assert m.vm.last_boosted_vcpu[1] == last
 
 

@@ -72,6 +72,19 @@ def test_tracks_are_named(worst_case: tuple[Any, Any]) -> None:
     assert names >= {"pCPU 0", "vm0", "vm1"} | {f"vCPU {one}" for one in vcpus} | {f"ple_window {one}" for one in vcpus}
 
 
+def test_vruntimes_are_counters(worst_case: tuple[Any, Any]) -> None:
+    """Each of a pCPU's threads has one; under CFS who runs is never far ahead of the least."""
+    names = names_of(worst_case[1])
+    latest: dict[str, int] = {}
+    for packet in worst_case[1].packet:
+        track = names.get(packet.track_event.track_uuid, "")
+        if track.startswith("vruntime"):
+            latest[track] = packet.track_event.counter_value
+    assert set(latest) == {f"vruntime vm{vm}/{vcpu}" for vm in range(2) for vcpu in range(2)}
+    assert max(latest.values()) - min(latest.values()) < 20_000_000  # 60 ms of one pCPU among four
+    assert min(latest.values()) > 5_000_000
+
+
 def test_slices_nest(worst_case: tuple[Any, Any]) -> None:
     """Guest and host lie within the time on a pCPU, and only one vCPU is on it at a time."""
     slices = slices_of(worst_case[1])

@@ -31,6 +31,7 @@ PAYLOADS = {
     ),
     "sched:sched_wakeup": r"comm=(CPU \d+/KVM|kworker) pid=\d+ prio=1\d\d target_cpu=\d{3,}",
     "sched:sched_migrate_task": r"comm=(CPU \d+/KVM|kworker) pid=\d+ prio=1\d\d orig_cpu=\d+ dest_cpu=\d+",
+    "sched:sched_stat_runtime": r"comm=(CPU \d+/KVM|kworker) pid=\d+ runtime=[1-9]\d* \[ns\] vruntime=\d+ \[ns\]",
     "kvm:kvm_halt_poll_ns": r"vcpu \d+: halt_poll_ns \d+ \((grow|shrink) \d+\)",
     "kvm:kvm_apic_ipi": (
         r"dst [0-9a-f]+ vec \d+ \((Fixed|LowPrio)\|(physical|logical)\|(assert|de-assert)\|edge\|"
@@ -61,6 +62,7 @@ any_event = st.one_of(
     st.tuples(
         cycles, st.just(events.SCHED_MIGRATE), cpus, tasks, st.integers(0, 9), cpus, st.integers(0, 5 << 16 | 1023)
     ),
+    st.tuples(cycles, st.just(events.STAT_RUNTIME), cpus, tasks, st.integers(0, 9), i64, st.integers(0, 2**40)),
     st.tuples(cycles, st.just(events.HALT_POLL), cpus, vcpus, u32, u32, st.just(0)),
     st.tuples(cycles, st.just(events.APIC_IPI), cpus, vcpus, u32, st.integers(0, 255), icrs),
     st.tuples(cycles, st.just(events.YIELD_TO), cpus, vcpus, vcpus, st.sampled_from([1, 0, -3]), st.just(0)),
@@ -78,12 +80,13 @@ def traced(folder: Path, chunks: list[list[tuple[int, ...]]], **more: object) ->
 
 
 @given(st.lists(st.lists(any_event, max_size=8), max_size=3))
-def test_every_event_but_a_yield_becomes_a_line_that_parses(
+def test_every_event_that_a_host_traces_becomes_a_line_that_parses(
     tmp_path_factory: pytest.TempPathFactory, chunks: list[list[tuple[int, ...]]]
 ) -> None:
-    """Each line has the shape of its v5.6 tracepoint; directed yields, which have none, leave no line."""
+    """Each line has the shape of its v5.6 tracepoint; yields and vruntimes moved for free have none, and no line."""
     lines = traced(tmp_path_factory.mktemp("trace"), chunks)
-    seen = [event for chunk in chunks for event in chunk if event[1] != events.YIELD_TO]
+    hidden = ((events.YIELD_TO,), (events.STAT_RUNTIME, 0))
+    seen = [event for chunk in chunks for event in chunk if not {event[1:2], event[1::5]} & {*hidden}]
     assert len(lines) == len(seen)
     for line, event in zip(lines, seen, strict=True):
         found = LINE.fullmatch(line)
@@ -147,6 +150,16 @@ def test_nice_is_in_the_priority(tmp_path: Path) -> None:
             ("CPU 0/KVM 2777", "kvm:kvm_halt_poll_ns: vcpu 0: halt_poll_ns 10000 (grow 0)"),
         )
     ]
+
+
+@pytest.mark.parametrize(("policy", "vruntime"), [("vanilla", " vruntime=18446744073709551615 [ns]"), ("kvm-6.19", "")])
+def test_charge_reads_as_in_its_kernel(tmp_path: Path, policy: str, vruntime: str) -> None:
+    """Line of update_curr: unsigned, of the charged thread; without a vruntime in recent kernels."""
+    happened = [(2100, events.STAT_RUNTIME, 3, 4, 5, -1, 4000), (2100, events.STAT_RUNTIME, 3, 4, 5, 7, 0)]
+    (line,) = traced(tmp_path, [happened], policy=policy)
+    assert line == (
+        f"CPU 0/KVM 2777 [003] 0.000001: sched:sched_stat_runtime: comm=CPU 1/KVM pid=2778 runtime=4000 [ns]{vruntime}"
+    )
 
 
 def test_priority_is_120_and_the_nice_value_in_every_event(tmp_path: Path) -> None:

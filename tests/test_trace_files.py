@@ -124,7 +124,7 @@ def test_parquet_is_read_back(tmp_path_factory: pytest.TempPathFactory, happened
     path = tmp_path_factory.mktemp("parquet") / "trace.parquet"
     with trace_file(scenario, path) as sink:
         sink(chunk)
-    stream = Stream(scenario, yields=True)
+    stream = Stream(scenario, own=True)
     written = list(stream.happenings(chunk))
     read = list(open_trace(path, Unread()))
     assert len(written) == len(read)

@@ -13,6 +13,7 @@ from pleemu.observe.events import (
     PLE_WINDOW,
     SCHED_SWITCH,
     SCHED_WAKEUP,
+    STAT_RUNTIME,
 )
 
 
@@ -57,7 +58,7 @@ def check_windows(observed: Observed) -> None:
     switched_in: set[int] = set()
     for row in observed.rows:
         _, kind, _, vcpu, a, b, _ = row
-        if kind == SCHED_WAKEUP:
+        if kind in (SCHED_WAKEUP, STAT_RUNTIME):
             continue  # in a host interrupt, perhaps, that strikes before the switch is complete
         if vcpu in switched_in:
             switched_in.remove(vcpu)

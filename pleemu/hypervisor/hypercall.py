@@ -35,6 +35,7 @@ from pleemu.hypervisor.ipi import accept_irq, kvm_vcpu_kick
 from pleemu.jit import compiled
 from pleemu.observe.events import HYPERCALL, HYPERCALL_MORE, YIELD_TO
 from pleemu.observe.journal import record
+from pleemu.observe.virtual_time import tell_virtual_time
 from pleemu.scheduler.core import yield_to
 from pleemu.scheduler.records import TASK_DEAD
 
@@ -150,6 +151,7 @@ def kvm_sched_yield(m, p, v, now):
     if m.kvm[0].pv_yield_if_alone == 0 and m.rq[p].nr_running == 1:  # single_task_running
         return False
     result = yield_to(m, p, target, cycles_to_ns(m.clock[0], now))
+    tell_virtual_time(m, p, v, now)
     record(m, now, YIELD_TO, p, v, target, result, pv.yield_nr)
     if result <= 0:
         return False

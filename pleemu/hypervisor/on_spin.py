@@ -18,6 +18,7 @@ from pleemu.observe.events import YIELD_TO
 from pleemu.observe.journal import record
 from pleemu.observe.records import BOOST_KERNEL, BOOST_USER, BOOST_WOKEN
 from pleemu.observe.statistics import name_for_boost
+from pleemu.observe.virtual_time import tell_virtual_time
 from pleemu.scheduler.core import yield_to
 from pleemu.scheduler.records import TASK_DEAD
 
@@ -122,6 +123,7 @@ def kvm_vcpu_yield_to(m, p, me, candidate, now):
     if task.state == TASK_DEAD:  # no thread any more
         return 0
     result = yield_to(m, p, candidate, cycles_to_ns(m.clock[0], now))
+    tell_virtual_time(m, p, me, now)
     record(m, now, YIELD_TO, p, me, candidate, result, 0)
     m.vcpu[me].asked = candidate
     m.vcpu[candidate].answer = result

@@ -9,6 +9,7 @@ from pleemu.observe.events import SCHED_WAKEUP
 from pleemu.observe.journal import record
 from pleemu.observe.records import MIGRATE_WAKEUP
 from pleemu.observe.statistics import count_migration
+from pleemu.observe.virtual_time import tell_arrival
 from pleemu.scheduler.core import wake_up_process
 
 
@@ -20,6 +21,7 @@ def wake_thread(m, p, task, now):
     begin_run_delay(m, task, now)
     if home != slept_on:
         count_migration(m, p, task, slept_on, home, MIGRATE_WAKEUP, now)
+    tell_arrival(m, p, home, task, now)
     record(m, now, SCHED_WAKEUP, p, m.pcpu[p].vcpu, task, home, 0)
     if home != p:
         if m.rq[home].need_resched == 1:

@@ -96,6 +96,7 @@ class Machine(NamedTuple):
     continuous: np.ndarray  # [1] exits that belong to a run of two or more
     boost: np.recarray  # [j, class]
     migrations: np.ndarray  # [j, cause]
+    told_time: np.recarray  # [v and t]
     pause_columns: np.ndarray  # [v, column]
     running_columns: np.ndarray  # [v and t, column]
     # ground truth; sets of vCPUs are bits by vcpu_id, 64 a word

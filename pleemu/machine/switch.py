@@ -18,6 +18,7 @@ from pleemu.machine.timers import set_next_tick, take_host_interrupts
 from pleemu.observe.events import SCHED_SWITCH, STATE_PREEMPTED, STATE_RUNNING
 from pleemu.observe.journal import record
 from pleemu.observe.statistics import add_running
+from pleemu.observe.virtual_time import tell_virtual_time
 from pleemu.scheduler.balance import active_load_balance, finish_active_balance, newidle_balance
 from pleemu.scheduler.core import pick_next_task
 from pleemu.scheduler.preemption import arm
@@ -38,6 +39,8 @@ def schedule(m, p, state, now):
     chosen = pick_next_task(m, p, cycles_to_ns(m.clock[0], now))
     if chosen < 0 and prev >= 0 and pushed < 0 and newidle_balance(m, p, now):
         chosen = pick_next_task(m, p, cycles_to_ns(m.clock[0], now))
+    if prev >= 0:
+        tell_virtual_time(m, p, prev, now)
     if m.journal[0].telling == 1:
         note_pick(m, p, chosen, now)
     if pcpu.hint_vcpu >= 0:
@@ -52,6 +55,8 @@ def schedule(m, p, state, now):
         else:
             carry_on(m, p, prev, now)
         return
+    if chosen >= 0:
+        tell_virtual_time(m, p, chosen, now)
     record(m, now, SCHED_SWITCH, p, prev, prev, chosen, state)
     if is_vcpu(m, prev):
         kvm_sched_out(m, p, prev, state == STATE_RUNNING or state == STATE_PREEMPTED, now)

@@ -5,6 +5,7 @@ from pleemu.hardware.records import NEVER
 from pleemu.hypervisor.sleep import host_interrupt, host_interrupt_seen
 from pleemu.hypervisor.wake_up import wake_thread
 from pleemu.jit import compiled, inlined
+from pleemu.observe.virtual_time import tell_virtual_time
 from pleemu.scheduler.balance import trigger_load_balance
 from pleemu.scheduler.core import scheduler_tick
 
@@ -68,6 +69,8 @@ def expire_timers(m, p, now):
 def handle_tick(m, p, now):
     """scheduler_tick, and the load balancing that it sets off."""
     scheduler_tick(m, p, cycles_to_ns(m.clock[0], now))
+    if m.pcpu[p].vcpu >= 0:
+        tell_virtual_time(m, p, m.pcpu[p].vcpu, now)
     trigger_load_balance(m, p, now)
     set_next_tick(m, p, now)
 

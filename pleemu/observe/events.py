@@ -14,6 +14,7 @@
     HYPERCALL       number              a0 (RBX)         a1 (RCX)
     HYPERCALL_MORE  a2 (RDX)            a3 (RSI)         0; at once behind its HYPERCALL
     PV_TLB_FLUSH    1: asked for        0                0
+    STAT_RUNTIME    thread              its vruntime     ns that it has been charged since it was last told
 
 vCPUs are numbered through all VMs, and threads of the host behind them; -1 is the idle task.
 Where a vCPU's thread is switched or woken, one of the host may be. `cycle` is in core cycles.
@@ -35,7 +36,8 @@ import numpy as np
     HYPERCALL,
     HYPERCALL_MORE,
     PV_TLB_FLUSH,
-) = range(13)
+    STAT_RUNTIME,
+) = range(14)
 
 PCPU_MASK = 0xFFFF  # of SCHED_MIGRATE's c
 CAUSE_SHIFT = 16

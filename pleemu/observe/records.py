@@ -61,6 +61,9 @@ BOOST = np.dtype(
     align=True,
 )
 
+# Of each thread: its virtual time as last told (STAT_RUNTIME).
+TOLD_TIME = np.dtype([("vruntime", "i8"), ("sum_exec_runtime", "i8")], align=True)
+
 # ---- Who waits for whom, from the guests' probes (see `waits`) ----------------------------------
 
 WAIT_DEPTH = 4  # waits of one vCPU at once: an interrupt handler may wait for a lock of its own

@@ -4,6 +4,7 @@ from pleemu.jit import compiled
 from pleemu.observe.events import CAUSE_SHIFT, SCHED_MIGRATE
 from pleemu.observe.journal import record
 from pleemu.observe.records import LENGTH_BINS
+from pleemu.observe.virtual_time import tell_virtual_time
 
 
 @compiled
@@ -114,6 +115,7 @@ def add_running(m, v, begin, end):
 @compiled
 def count_migration(m, p, task, origin, destination, cause, now):
     """A thread is taken to another pCPU, on behalf of pCPU ``p``; those of the host are counted together."""
+    tell_virtual_time(m, p, task, now)
     record(m, now, SCHED_MIGRATE, p, m.pcpu[p].vcpu, task, origin, destination | cause << CAUSE_SHIFT)
     owner = m.vcpu[task].vm if task < m.vcpu.shape[0] else m.vm.shape[0]
     m.migrations[owner, cause] += 1

@@ -4,6 +4,7 @@
     switches     one for each sched_switch       operations   one for each `operation_done`
     windows      one for each change of the PLE window        yields       one for each directed yield
     spans        one for each wait and each critical section  runs         one for each run of PAUSE exits
+    vruntimes    one for each time that a thread's vruntime moved
 
 Columns are named after the fields of the tracepoints where there are such: `cpu` is a pCPU, `vcpu_id` a vCPU's number
 in its VM. Times are since the run began, or durations, in ns, as the names say. Where there is no such time or number,
@@ -41,6 +42,7 @@ def tables(recording: Recording) -> dict[str, Columns]:
         "operations": maker.operations(),
         "windows": maker.windows(),
         "yields": maker.yields(),
+        "vruntimes": maker.vruntimes(),
         "spans": maker.spans(),
         "runs": continuous_runs(exits),
     }
@@ -146,6 +148,19 @@ class _Maker:
             "target": self._names[rows["a"]],
             "result": rows["b"],
             "hypercall": rows["c"],
+        }
+
+    def vruntimes(self) -> Columns:
+        """Each change of a thread's vruntime: by what it was charged, or if that is 0 by placement, or migration.
+
+        What Debooster adds comes with what the yield charged. Only those of one pCPU compare.
+        """
+        rows, _ = self._of(of.STAT_RUNTIME)
+        return {
+            "time_ns": self._ns(rows["cycle"]),
+            "thread": self._names[rows["a"]],
+            "vruntime_ns": rows["b"],
+            "charged_ns": rows["c"],
         }
 
     def spans(self) -> Columns:

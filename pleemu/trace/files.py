@@ -24,7 +24,6 @@ from pleemu.scenario import Scenario
 from pleemu.trace.stream import Happening, Stream
 from pleemu.trace.text import TextWriter, ftrace_line, perf_line
 from pleemu.trace.trace_dat import TraceDat
-from pleemu.trace.tracepoints import all_tracepoints
 
 Sink = Callable[[NDArray[Any]], None]
 
@@ -64,7 +63,7 @@ def _by_tracepoints(make: Callable[[BinaryIO, Stream, Scenario], _Writer]) -> Ca
 
 
 def _trace_dat(file: BinaryIO, stream: Stream, scenario: Scenario) -> _Writer:
-    return TraceDat(file, stream.threads, all_tracepoints(stream.form), scenario.hardware.pcpus)
+    return TraceDat(file, stream.threads, stream.points, scenario.hardware.pcpus)
 
 
 def _perfetto(scenario: Scenario, _: Policy | None, file: BinaryIO) -> _Open:
@@ -79,8 +78,8 @@ def _parquet(scenario: Scenario, policy: Policy | None, file: BinaryIO) -> _Open
     _need("pyarrow", "frames")
     from pleemu.trace.parquet import Parquet
 
-    stream = Stream(scenario, policy, yields=True)
-    writer = Parquet(file, stream.threads, stream.form)
+    stream = Stream(scenario, policy, own=True)
+    writer = Parquet(file, stream.threads, stream.points)
     return _Open(lambda chunk: writer.write(stream.happenings(chunk)), writer.close)
 
 

@@ -1,21 +1,22 @@
 """Parquet, for data frames: a row for each event, a column for each field of any tracepoint, null where it has none.
 
-Beside the tracepoints it has `yield_to`, the directed yields that no host traces. Rows are written in groups, so a
+Beside the tracepoints it has `yield_to`, the directed yields that no host traces, and of sched_stat_runtime also what
+moves a vruntime without a charge: its `runtime` is 0 then. Rows are written in groups, so a
 run of any length needs the memory of one group.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from pleemu.errors import PleemuError
 from pleemu.trace.read import Seen
-from pleemu.trace.stream import YIELD_TO, Happening
+from pleemu.trace.stream import Happening
 from pleemu.trace.threads import IDLE, Threads
-from pleemu.trace.tracepoints import KernelForm, Symbol, Tracepoint, all_tracepoints
+from pleemu.trace.tracepoints import Symbol, Tracepoint
 
 _GROUP = 50_000  # rows
 _OF_EVENT = ("time_ns", "cpu", "comm", "pid", "system", "event")
@@ -25,13 +26,12 @@ _AS_WORDS = ("exit_reason", "prev_state")
 class Parquet:
     """Writes rows, a group at a time."""
 
-    def __init__(self, file: BinaryIO, threads: Threads, form: KernelForm) -> None:
+    def __init__(self, file: BinaryIO, threads: Threads, points: Sequence[Tracepoint]) -> None:
         import pyarrow
         import pyarrow.parquet
 
         self._pyarrow = pyarrow
         self._threads = threads
-        points = (*all_tracepoints(form), YIELD_TO)
         words = [one for point in points for one in point.shown if isinstance(one, Symbol) and one.field in _AS_WORDS]
         self._words = {one.field: one for one in words}
         word = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
@@ -93,7 +93,7 @@ def _columns(point: Tracepoint) -> Iterator[tuple[str, bool, bool]]:
 
 
 def _column(point: Tracepoint, field: str) -> str:
-    """Return a field's column; whom sched_wakeup and sched_migrate_task speak of is not the thread of the row."""
+    """Return a field's column; whom an event of the scheduler speaks of is not the thread of the row."""
     return f"task_{field}" if field in _OF_EVENT else field
 
 

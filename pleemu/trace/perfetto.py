@@ -1,7 +1,8 @@
 """Perfetto's own protobuf: tracks with slices, arrows and counters (perfetto.dev, TrackEvent).
 
 A track for each pCPU, with slices of who runs. For each vCPU one of where it is (on a pCPU: guest or host, by reason
-of the exit), below it lanes of what its guest does (spinning, critical section), and a counter of its PLE window.
+of the exit), below it lanes of what its guest does (spinning, critical section), and a counter of its PLE window. For
+each thread a counter of its vruntime, on the queue that it is on: two of one pCPU may be compared.
 Arrows go from a directed yield to whom it nominates, and on to where that next runs, and from each IPI to its
 receivers. A lane holds one thing at a time: locks need not be released in the order in which they were taken.
 
@@ -29,7 +30,7 @@ from pleemu.trace.threads import IDLE, Threads
 
 _U64 = 2**64 - 1
 _LOGICAL = 1 << 11  # of an ICR's low half
-_PCPU, _VM, _VCPU, _WINDOW, _LANE = (kind << 40 for kind in range(1, 6))  # uuids: kind, then number
+_PCPU, _VM, _VCPU, _WINDOW, _LANE, _VRUNTIME = (kind << 40 for kind in range(1, 7))  # uuids: kind, then number
 _LANES = 2**16  # of a vCPU
 
 
@@ -61,6 +62,7 @@ class Perfetto:
         self._names += [threads.comm(one, 0) for one in range(len(self._names), len(threads))]
         self._vcpus = [_Vcpu() for _ in threads.vm]
         self._running = [IDLE] * scenario.hardware.pcpus
+        self._with_vruntime: set[int] = set()  # threads; under `chaos` none
         self._arrows = 0
         self._now = 0
         self._describe(scenario)
@@ -74,6 +76,7 @@ class Perfetto:
             events.SCHED_SWITCH: self._sched_switch,
             events.YIELD_TO: self._yield_to,
             events.APIC_IPI: self._apic_ipi,
+            events.STAT_RUNTIME: self._stat_runtime,
             events.PROBE: self._probe,
         }
         columns = (chunk[name].tolist() for name in ("cycle", "kind", "pcpu", "vcpu", "a", "b", "c"))
@@ -102,9 +105,8 @@ class Perfetto:
             self._track(_VM + number, vm.name)
         for number, of_vm in enumerate(self._threads.vm):
             self._track(_VCPU + number, f"vCPU {self._names[number]}", _VM + of_vm)
-            packet = self._track_packet(_WINDOW + number, f"ple_window {self._names[number]}", _VM + of_vm)
-            packet.track_descriptor.counter.unit_name = "TSC ticks"
-            self._write(packet)
+            unit = "PAUSEs" if scenario.hardware.is_amd else "TSC ticks"
+            self._counter_track(_WINDOW + number, f"ple_window {self._names[number]}", _VM + of_vm, unit)
 
     def _kvm_exit(self, _: int, vcpu: int, reason: int, rip: int, __: int) -> None:
         self._change(vcpu, self._reasons.get(reason, str(reason)), rip=rip & _U64)
@@ -122,9 +124,14 @@ class Perfetto:
         state.mode = shown
 
     def _ple_window(self, _: int, vcpu: int, __: int, new: int, ___: int) -> None:
-        packet = self._packet(_WINDOW + vcpu, self._event.TYPE_COUNTER)
-        packet.track_event.counter_value = new
-        self._write(packet)
+        self._count(_WINDOW + vcpu, new)
+
+    def _stat_runtime(self, _: int, __: int, thread: int, vruntime: int, ___: int) -> None:
+        if thread not in self._with_vruntime:
+            self._with_vruntime.add(thread)
+            parent = _VM + self._threads.vm[thread] if thread < len(self._threads.vm) else 0
+            self._counter_track(_VRUNTIME + thread, f"vruntime {self._names[thread]}", parent, "ns")
+        self._count(_VRUNTIME + thread, vruntime)
 
     def _sched_switch(self, pcpu: int, _: int, previous: int, following: int, state: int) -> None:
         if self._running[pcpu] != IDLE:
@@ -221,6 +228,11 @@ class Perfetto:
             packet.track_event.terminating_flow_ids.append(ends)
         self._write(packet)
 
+    def _count(self, track: int, value: int) -> None:
+        packet = self._packet(track, self._event.TYPE_COUNTER)
+        packet.track_event.counter_value = value
+        self._write(packet)
+
     def _end(self, track: int) -> None:
         self._write(self._packet(track, self._event.TYPE_SLICE_END))
 
@@ -243,6 +255,11 @@ class Perfetto:
 
     def _track(self, uuid: int, name: str, parent: int = 0) -> None:
         self._write(self._track_packet(uuid, name, parent))
+
+    def _counter_track(self, uuid: int, name: str, parent: int, unit: str) -> None:
+        packet = self._track_packet(uuid, name, parent)
+        packet.track_descriptor.counter.unit_name = unit
+        self._write(packet)
 
     def _track_packet(self, uuid: int, name: str, parent: int) -> Any:
         packet = self._proto.TracePacket()

@@ -240,6 +240,10 @@ _PAYLOADS = {
         r"comm=(?P<comm>.*) pid=(?P<pid>\d+) prio=(?P<prio>-?\d+) "
         r"orig_cpu=(?P<orig_cpu>\d+) dest_cpu=(?P<dest_cpu>\d+)",
     ),
+    "sched_stat_runtime": _forms(
+        _numbers,
+        r"comm=(?P<comm>.*) pid=(?P<pid>\d+) runtime=(?P<runtime>\d+) \[ns\](?: vruntime=(?P<vruntime>\d+) \[ns\])?",
+    ),
 } | {
     point.name: _forms(_numbers, r"\((?P<__probe_ip>[0-9a-f]+)\)(?: arg1=(?P<arg1>\d+))?")
     for point in tracepoints.GUEST_PROBES

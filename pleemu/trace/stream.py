@@ -3,7 +3,7 @@
 There is no tracepoint for a directed yield on x86, so YIELD_TO is none: it shows, as on a real host, in the
 sched_switch that follows a PAUSE exit. A hypercall is two events and one tracepoint. What real traces have and this
 one makes up: `info`, `intr_info`, `error_code` and `requests` are 0. The RIP at an entry follows from the exit before
-it; at a vCPU's first entry it is 0.
+it; at a vCPU's first entry it is 0. Of STAT_RUNTIME a host traces what charges a thread, not what else moves it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 from numpy.typing import NDArray
 
 from pleemu.generations import GENERATIONS
@@ -61,13 +61,16 @@ class Happening:
 
 
 class Stream:
-    """Turns chunks of events into happenings."""
+    """Turns chunks of events into happenings; with ``own`` also what no kernel traces."""
 
-    def __init__(self, scenario: Scenario, policy: Policy | None = None, *, yields: bool = False) -> None:
+    def __init__(self, scenario: Scenario, policy: Policy | None = None, *, own: bool = False) -> None:
         policy = policy_named(scenario.policy) if policy is None else policy
         amd = scenario.hardware.is_amd
         self.threads = Threads(scenario)
-        self.form = tracepoints.kernel_form(recent=GENERATIONS[policy.generation].kernel in _RECENT, amd=amd)
+        form = tracepoints.kernel_form(recent=GENERATIONS[policy.generation].kernel in _RECENT, amd=amd)
+        self.form = evolve(form, stat_runtime=tracepoints.STAT_RUNTIME_OWN) if own else form
+        self.points = tracepoints.all_tracepoints(self.form) + ((YIELD_TO,) if own else ())
+        self._own = own
         self._core_khz = scenario.hardware.core_rate_khz
         self._isa = tracepoints.SVM if amd else tracepoints.VMX
         self._numbers = tracepoints.SVM_NUMBERS if amd else {}
@@ -85,9 +88,10 @@ class Stream:
             events.SCHED_SWITCH: self._sched_switch,
             events.SCHED_WAKEUP: self._sched_wakeup,
             events.SCHED_MIGRATE: self._sched_migrate,
+            events.STAT_RUNTIME: self._stat_runtime,
             events.PROBE: self._probe,
         }
-        if yields:
+        if own:
             self._translations[events.YIELD_TO] = self._yield_to
 
     def happenings(self, chunk: NDArray[Any]) -> Iterator[Happening]:
@@ -171,6 +175,17 @@ class Stream:
             **self._task("", moved, pcpu),
             "orig_cpu": from_pcpu,
             "dest_cpu": to_pcpu & events.PCPU_MASK,
+        }
+
+    def _stat_runtime(self, _: int, __: int, event: _Event) -> tuple[Tracepoint, Values] | None:
+        thread, vruntime, runtime = event
+        if runtime == 0 and not self._own:
+            return None
+        return self.form.stat_runtime, {
+            "comm": self.threads.comm(thread, 0),
+            "pid": self.threads.pids[thread],
+            "runtime": runtime,
+            "vruntime": vruntime if self._own else vruntime & _U64,
         }
 
     def _probe(self, _: int, __: int, event: _Event) -> tuple[Tracepoint, Values]:

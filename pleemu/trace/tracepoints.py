@@ -1,7 +1,8 @@
 """The tracepoints that pleemu's events are: fields, and the text that the kernel makes of them.
 
-Payloads follow Linux v5.6, and v6.19 where those of kvm_entry and kvm_exit differ (arch/x86/kvm/trace.h,
-include/trace/events/sched.h). The probes of guests are events of a system `pleemu`, of the shape of perf's SDT events.
+Payloads follow Linux v5.6, and v6.19 where those of kvm_entry, kvm_exit and sched_stat_runtime differ
+(arch/x86/kvm/trace.h, include/trace/events/sched.h). The probes of guests are events of a system `pleemu`, of the shape
+of perf's SDT events.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from pleemu.hardware.isa import PROBE_OPERATION_DONE, PROBES
 from pleemu.observe import events
@@ -182,6 +183,19 @@ SCHED_MIGRATE = Tracepoint(
     "comm=%s pid=%d prio=%d orig_cpu=%d dest_cpu=%d",
     ("comm", "pid", "prio", "orig_cpu", "dest_cpu"),
 )
+# Until v6.7, and since, when a vruntime was taken out; in pleemu's own formats it stays, with its sign.
+_CHARGED = "char comm, int pid, u64 runtime"
+STAT_RUNTIME = Tracepoint(
+    "sched",
+    "sched_stat_runtime",
+    _fields(f"{_CHARGED}, u64 vruntime"),
+    "comm=%s pid=%d runtime=%Lu [ns] vruntime=%Lu [ns]",
+    ("comm", "pid", "runtime", "vruntime"),
+)
+STAT_RUNTIME_RECENT = Tracepoint(
+    "sched", "sched_stat_runtime", _fields(_CHARGED), "comm=%s pid=%d runtime=%Lu [ns]", ("comm", "pid", "runtime")
+)
+STAT_RUNTIME_OWN = evolve(STAT_RUNTIME, fields=_fields(f"{_CHARGED}, long vruntime"))
 
 
 def _probe(name: str, argument: bool) -> Tracepoint:
@@ -196,11 +210,12 @@ GUEST_PROBES = tuple(_probe(name, number != PROBE_OPERATION_DONE) for number, na
 
 @frozen
 class KernelForm:
-    """kvm_entry and kvm_exit of a kernel."""
+    """The tracepoints that differ from kernel to kernel."""
 
     kernel: str
     entry: Tracepoint
     exit: Tracepoint
+    stat_runtime: Tracepoint
 
 
 def kernel_form(*, recent: bool, amd: bool) -> KernelForm:
@@ -221,6 +236,7 @@ def kernel_form(*, recent: bool, amd: bool) -> KernelForm:
                 "vcpu %u reason %s rip 0x%lx info %llx %llx",
                 ("vcpu_id", reason, "guest_rip", "info1", "info2"),
             ),
+            STAT_RUNTIME,
         )
     return KernelForm(
         "6.19",
@@ -239,6 +255,7 @@ def kernel_form(*, recent: bool, amd: bool) -> KernelForm:
             "intr_info 0x%08x error_code 0x%08x requests 0x%016llx",
             ("vcpu_id", reason, "guest_rip", "info1", "info2", "intr_info", "error_code", "requests"),
         ),
+        STAT_RUNTIME_RECENT,
     )
 
 
@@ -255,5 +272,6 @@ def all_tracepoints(form: KernelForm) -> tuple[Tracepoint, ...]:
         SCHED_SWITCH,
         SCHED_WAKEUP,
         SCHED_MIGRATE,
+        form.stat_runtime,
         *GUEST_PROBES,
     )

@@ -1,0 +1,34 @@
+"""Where each thread stands in virtual time: told whenever the machine has asked the scheduler something.
+
+The kernel's tracepoint sched_stat_runtime is in update_curr: it tells what a running thread has just been charged. So
+does STAT_RUNTIME, with the same sums, and it also tells what else moves a vruntime, which no kernel traces: placement
+at wake-up, and at fork (told when the thread first runs), the way to another queue, Debooster. Its `c` is 0 then.
+
+DEVIATION: a thread that is charged by a balancing pass is told at what comes next of it, with what it has run in
+between; and Debooster's part is in the same event as the time charged by the yield.
+"""
+
+from pleemu.jit import compiled
+from pleemu.observe.events import STAT_RUNTIME
+from pleemu.observe.journal import record
+
+
+@compiled
+def tell_virtual_time(m, p, task, now):
+    """On pCPU ``p`` it has been seen to that the vruntime of ``task`` is up to date; nothing if it has not moved."""
+    se, told = m.task[task], m.told_time[task]
+    charged = se.sum_exec_runtime - told.sum_exec_runtime
+    if charged == 0 and se.vruntime == told.vruntime:
+        return
+    told.sum_exec_runtime = se.sum_exec_runtime
+    told.vruntime = se.vruntime
+    record(m, now, STAT_RUNTIME, p, m.pcpu[p].vcpu, task, se.vruntime, charged)
+
+
+@compiled
+def tell_arrival(m, p, q, task, now):
+    """On pCPU ``p``, ``task`` has become runnable on pCPU ``q``, whose own thread has been charged for it."""
+    running = m.pcpu[q].vcpu
+    if running >= 0:
+        tell_virtual_time(m, p, running, now)
+    tell_virtual_time(m, p, task, now)
