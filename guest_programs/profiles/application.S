@@ -12,6 +12,7 @@ parameter mmap_writes, 0                # writes under it, as mmap and munmap do
 parameter shootdowns, 0                 # has all others flush their TLBs
 parameter wakeups, 0                    # sends a reschedule IPI to another vCPU
 parameter sleeps, 0                     # sleeps until an interrupt; vCPU 0 never does
+parameter zone_irqs_off, 0              # 1: with interrupts off, as Linux takes zone->lock and lru_lock
 parameter zone_locks_of, 1              # zone locks, one taken at random
 parameter pages, 0                      # of a shootdown; 0: the whole TLB
 parameter freed_tables, 0               # 1: vCPUs in lazy mode, too
@@ -85,13 +86,17 @@ function entry_SYSCALL_64
     shl rax, 6
     lea r14, [rip + zone_lock]
     add r14, rax
-    mov rdi, r14
+    cmp qword ptr [rip + pleemu_parameter_zone_irqs_off], 0
+    je 1f
+    cli
+1:  mov rdi, r14
     mov rsi, r13
     call acquire
     hold_for zone_hold
     mov rdi, r14
     mov rsi, r13
     call release
+    sti
     end_repeat
 
     repeat queue_locks
