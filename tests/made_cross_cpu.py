@@ -24,7 +24,11 @@ CALLS = FOLDER / "cross_cpu" / "smp_call.S"
 PROGRAMS = {
     "calls": (GUESTS / "cross_cpu" / "calls.S", CALLS),
     "shootdown": (FOLDER / "shootdown" / "main.S", FOLDER / "cross_cpu" / "tlb.S", CALLS),
-    "wake_up": (FOLDER / "wake_up" / "main.S", FOLDER / "locks" / "virt_spin_lock.S"),
+    "wake_up": (
+        FOLDER / "wake_up" / "main.S",
+        FOLDER / "cross_cpu" / "try_to_wake_up.S",
+        FOLDER / "locks" / "virt_spin_lock.S",
+    ),
     "barrier": (FOLDER / "barrier" / "main.S",),
     "grace_period": (FOLDER / "grace_period" / "main.S",),
 }

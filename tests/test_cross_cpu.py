@@ -55,6 +55,7 @@ class Mutant:
 
 
 CALLS = "cross_cpu/smp_call.S"
+WAKE = "cross_cpu/try_to_wake_up.S"
 TLB = "cross_cpu/tlb.S"
 BACK = "    lock btr qword ptr [rip + lazy_cpus], r13\n    jmp switch_mm_irqs_off\n"
 USED = "1:  lock bts qword ptr [rip + mm_cpumask], r13\n    jmp switch_mm_irqs_off\n"
@@ -134,7 +135,7 @@ MUTANTS = {
         "shootdown", TLB, USED, USED.replace("jmp switch_mm_irqs_off", "ret"), STALE
     ),
     "no look at on_cpu": Mutant(
-        "wake_up", "main.S", "    cmp dword ptr [rdi + ON_CPU], 0\n    je 2f\n", "    jmp 2f\n", "(a_task_runs_twice)"
+        "wake_up", WAKE, "    cmp dword ptr [rdi + ON_CPU], 0\n    je 2f\n", "    jmp 2f\n", "(a_task_runs_twice)"
     ),
     "on_cpu cleared before the task is switched out": Mutant(
         "wake_up",

@@ -7,11 +7,14 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from made_machines import Command, observe
 
 from pleemu import catalogue
 from pleemu.errors import ScenarioError
+from pleemu.hardware.isa import PROBE_IPI_ACKED, PROBE_LOCK_RELEASED, PROBE_LOCK_WAIT, PROBE_OPERATION_DONE
 from pleemu.machine.result import Run
 from pleemu.machine.run import simulate
+from pleemu.observe.events import HLT, KVM_EXIT, PROBE
 from pleemu.overrides import Overrides
 from pleemu.profile import profile, shipped_profiles
 from pleemu.scenario import Scenario, Vm
@@ -55,6 +58,40 @@ def test_mixed_run_reads_like_the_table_of_the_talk() -> None:
         ("shared lock", "queued_read_lock_slowpath"),
         ("answer", "smp_call_function_many"),
     } <= rows
+
+
+@pytest.mark.parametrize("changed", [{}, {"vm.0.parameters.zone_irqs_off": "0"}], ids=["as in Linux", "changed"])
+@pytest.mark.parametrize("name", ["dedup", "ebizzy-M"])
+def test_who_waits_for_a_lock_of_the_page_allocator_answers_no_ipi(name: str, changed: dict[str, str]) -> None:
+    """Linux takes zone->lock with interrupts off; with interrupts on, those that wait do answer."""
+    fields = {"vm.0.profile": name, "vm.pinning": "none", **changed}
+    observed = observe(Command("testbed", {"duration": "100ms"}, fields))
+    image = observed.images[0]
+    begin, waits, answers = image.address_of("zone_lock"), set(), 0
+    for _, kind, _, vcpu, probe, operand, _ in observed.rows:
+        if kind != PROBE or vcpu >= 8:
+            continue
+        if probe in (PROBE_LOCK_WAIT, PROBE_LOCK_RELEASED) and begin <= operand < begin + 64 * 64:
+            (waits.add if probe == PROBE_LOCK_WAIT else waits.discard)(vcpu)
+        answers += probe == PROBE_IPI_ACKED and vcpu in waits
+    assert (answers == 0) == (not changed)
+
+
+@pytest.mark.parametrize("name", ["dedup", "vips", "hackbench"])
+def test_nobody_sleeps_for_ever(name: str) -> None:
+    """Every thread halts, is woken and does its records, with a pCPU of its own, to the end."""
+    observed = observe(
+        Command("testbed", {"duration": "60ms", "pcpus": 16}, {"vm.0.profile": name, "vm.pinning": "spread"})
+    )
+    cycles = observed.run.cycles
+    done = [
+        {vcpu for cycle, kind, _, vcpu, probe, _, _ in observed.rows
+         if kind == PROBE and probe == PROBE_OPERATION_DONE and vcpu < 8 and begin <= cycle < begin + cycles // 3}
+        for begin in (0, cycles // 3, 2 * cycles // 3)
+    ]  # fmt: skip
+    halted = {vcpu for _, kind, _, vcpu, reason, _, _ in observed.rows if kind == KVM_EXIT and reason == HLT}
+    assert done == [set(range(8))] * 3
+    assert halted == set(range(1, 8))
 
 
 def test_boosting_the_woken_costs_those_in_user_mode() -> None:

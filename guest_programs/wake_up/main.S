@@ -1,18 +1,10 @@
-# Waking tasks on other CPUs, as try_to_wake_up of Linux v5.6 does (kernel/sched/core.c), reduced to what waits for what.
+# Tasks that wake each other on other CPUs by try_to_wake_up, each CPU with a run queue: a set of tasks, a bit each.
 #
-#   task    on_cpu       1 from the moment a CPU takes it until that CPU is through with switching it out
-#           state        runs 0, sleeps 1, is being woken 2
-#           pi_lock      who wakes it
-#   CPU     run queue    set of tasks, a bit each
-#
-#   wake    lock pi_lock, interrupts off; sleeps -> is being woken; until on_cpu is 0; onto a run queue; IPI if it was empty
-#   sleep   runs -> sleeps; switch out; on_cpu = 0
-#
-# Who wakes a task that is still being switched out spins, with a lock in its hand and interrupts off. If the CPU
-# that switches it out is preempted, then so do all that want the lock: two levels of waiting, and neither loop
-# is a lock's slow path. vCPU 0 never sleeps, and wakes somebody now and then, as devices do.
+# Two levels of waiting: for the CPU that switches a task out, and for the pi_lock of who waits for that. vCPU 0 never
+# sleeps, and wakes somebody now and then, as devices do.
 
 .include "kernel.inc"
+.include "task.inc"
 
 parameter rounds, 0                     # wake-ups by vCPU 0; 0: without end
 parameter tasks, 0                      # 0: two for each vCPU
@@ -21,13 +13,7 @@ distribution burst, 0, 42000            # cycles that a task runs: 0 to 20 us
 distribution switch, 3000               # cycles of switching out: proposed, 1.4 us
 
 .set TASKS_MOST, 64
-.set TASK_SHIFT, 7
-.set ON_CPU, 0
-.set STATE, 4
 .set OWNER, 8                           # 1: somebody runs it
-.set PI_LOCK, 64
-.set SLEEPS, 1
-.set WAKING, 2
 
 # own_balance: at rcx + rax, of this CPU: wake-ups by it, minus tasks that it took. Clobbers rax, rcx.
 .macro own_balance
@@ -89,7 +75,7 @@ schedule:
     xchg dword ptr [rbx + OWNER], eax
     test eax, eax
     jne a_task_runs_twice
-    mov dword ptr [rbx + STATE], 0
+    mov dword ptr [rbx + STATE], RUNS
     own_balance
     dec qword ptr [rcx + rax]
     sti
@@ -160,34 +146,13 @@ function wake_somebody
     jmp try_to_wake_up
 end_function wake_somebody
 
-function try_to_wake_up                 # rdi: task, rsi: the CPU where it shall run
-    pushfq
-    cli
-    push rdi
-    push rsi
-    push rdi
-    add rdi, PI_LOCK
-    mov rsi, r13
-    call acquire
-    pop rdi
-    mov eax, SLEEPS
-    mov ecx, WAKING
-    lock cmpxchg dword ptr [rdi + STATE], ecx   # sleeps -> is being woken
-    jne 4f
-    cmp dword ptr [rdi + ON_CPU], 0
-    je 2f
-    lock_wait rdi
-on_cpu_wait:                            # its CPU is still switching it out
-    pause
-    cmp dword ptr [rdi + ON_CPU], 0
-    jne on_cpu_wait
-    lock_wait_over rdi
-2:  mov rax, rdi
+function ttwu_queue                     # rdi: task, rsi: CPU: onto its run queue, and an IPI if that was empty
+    mov rax, rdi
     lea rcx, [rip + task]
     sub rax, rcx
     shr rax, TASK_SHIFT
     lea r8, [rip + run_queue]
-    mov r9, qword ptr [rsp]
+    mov r9, rsi
     shl r9, 6
     add r8, r9
     mov r9, qword ptr [r8]
@@ -195,19 +160,12 @@ on_cpu_wait:                            # its CPU is still switching it out
     own_balance
     inc qword ptr [rcx + rax]
     test r9, r9
-    jne 4f
-    mov r9, qword ptr [rsp]
-    cmp r9, r13
-    je 4f
-    send_ipi r9d, RESCHEDULE_VECTOR
-4:  pop rsi
-    pop rdi
-    add rdi, PI_LOCK
-    mov rsi, r13
-    call release
-    popfq
-    ret
-end_function try_to_wake_up
+    jne 1f
+    cmp rsi, r13
+    je 1f
+    send_ipi esi, RESCHEDULE_VECTOR
+1:  ret
+end_function ttwu_queue
 
     reschedule_handler
 
