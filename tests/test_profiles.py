@@ -71,7 +71,7 @@ def test_who_waits_for_a_lock_of_the_page_allocator_answers_no_ipi(name: str, ch
     for _, kind, _, vcpu, probe, operand, _ in observed.rows:
         if kind != PROBE or vcpu >= 8:
             continue
-        if probe in (PROBE_LOCK_WAIT, PROBE_LOCK_RELEASED) and begin <= operand < begin + 64 * 64:
+        if probe in (PROBE_LOCK_WAIT, PROBE_LOCK_RELEASED) and 0 <= operand % 2**64 - begin < 64 * 64:
             (waits.add if probe == PROBE_LOCK_WAIT else waits.discard)(vcpu)
         answers += probe == PROBE_IPI_ACKED and vcpu in waits
     assert (answers == 0) == (not changed)
