@@ -96,8 +96,8 @@ def test_nobody_sleeps_for_ever(name: str) -> None:
 
 def test_boosting_the_woken_costs_those_in_user_mode() -> None:
     """Where threads sleep, `ready` slows ebizzy down, unless KVM may nominate in user mode, too (v5.14)."""
-    fields = {"vm.0.profile": "ebizzy-M", "vm.1.vcpus": 2, "vm.pinning": "none"}
-    sleepy = {f"vm.0.parameters.{name}": 20 for name in ("sleeps", "wakeups")}
+    fields = {"vm.0.profile": "ebizzy-M", "vm.1.vcpus": 2}
+    sleepy = {"vm.0.parameters.sleeps": 20, "vm.0.parameters.wakeups": 40}
     done = dict.fromkeys(("in-kernel-2017", "ready-2019", "pending-irq-2021"), 0)
     for policy, seed in product(done, (1, 2, 3)):
         given = Overrides(seed=seed, policy=policy, duration=300, fields={**fields, **sleepy})
