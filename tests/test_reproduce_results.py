@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_evaluations import FASTER, FEWER, made_measures, made_results
 
+import pleemu
 from pleemu.errors import ScenarioError
 from pleemu.report.console import console
 from pleemu.reproduce.figure import Mark, ratio_figure
@@ -26,7 +27,7 @@ from pleemu.reproduce.plan import BOTH, QUICK_SEEDS, STRICT, parts, plan
 from pleemu.reproduce.published import claims
 from pleemu.reproduce.results import Results
 from pleemu.reproduce.statistics import Interval
-from pleemu.reproduce.store import key
+from pleemu.reproduce.store import deciding_sources, key
 from pleemu.reproduce.tables import change_text
 from pleemu.reproduce.terminal import terminal_report
 from pleemu.reproduce.verdict import DIRECTION, MAGNITUDE, VERDICTS
@@ -184,6 +185,22 @@ def test_record_with_a_wrong_value_is_refused(name: str, value: object) -> None:
     data[name] = value
     with pytest.raises(ScenarioError):
         measures_from_json(json.dumps(data))
+
+
+def test_record_that_has_changed_is_refused(made: Results) -> None:
+    """Also to a value that could be one: what nobody measured is no result."""
+    job = next(plan(["talk"]).jobs())
+    data = json.loads(measures_to_json(made_measures(job)))
+    data["exits"] += 1
+    with pytest.raises(ScenarioError, match="as it was written"):
+        measures_from_json(json.dumps(data))
+
+
+def test_name_of_a_record_covers_all_that_decides_a_run() -> None:
+    """The guests' costs and what is kept of a run, not how it is shown."""
+    names = {path.relative_to(Path(pleemu.__file__).parent).as_posix() for path in deciding_sources()}
+    assert names >= {"guest/costs.py", "machine/loop.py", "scenario.py", "profile.py", "reproduce/measures.py"}
+    assert not {"cli.py", "report/page.py", "reproduce/verdict.py", "trace/perfetto.py"} & names
 
 
 def test_runs_of_one_seed_differ_in_nothing_but_policy_or_setting() -> None:

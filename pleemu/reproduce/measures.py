@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -56,15 +57,21 @@ def measure(run: Run) -> Measures:
     )
 
 
+_CHECKED_BY = "sha256"
+
+
 def measures_to_json(measures: Measures) -> str:
-    """Return them as a JSON text, the same for the same values."""
-    return json.dumps(attrs.asdict(measures), indent=1, sort_keys=True) + "\n"
+    """Return them as a JSON text with a digest of itself, the same for the same values."""
+    values = attrs.asdict(measures)
+    return json.dumps({**values, _CHECKED_BY: _digest(values)}, indent=1, sort_keys=True) + "\n"
 
 
 def measures_from_json(text: str) -> Measures:
-    """Return them from JSON; raises ScenarioError if it is not such a text."""
+    """Return them from JSON; raises ScenarioError if it is not such a text, or has changed since it was written."""
     try:
         data = json.loads(text)
+        if data.pop(_CHECKED_BY) != _digest(data):
+            raise ScenarioError("not the record of a run as it was written: its digest is another")
         lists = {name: tuple(data[name]) for name in ("operations", "cpu_ns", "guest_ns", "spin_ns")}
         measures = Measures(**{**data, **lists})
         sound = isinstance(data["digest"], str) and _is_sound(measures)
@@ -73,6 +80,10 @@ def measures_from_json(text: str) -> Measures:
     if not sound:
         raise ScenarioError("not the record of a run: its values are not whole numbers")
     return measures
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _is_sound(measures: Measures) -> bool:

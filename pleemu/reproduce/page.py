@@ -78,7 +78,7 @@ def _marks(result: PartResult, measure: str) -> Iterator[Mark]:
     policies = list(result.part.policies)
     for one in result.measurements:
         ours = _of(one, measure)
-        if ours is not None and not one.is_reference:
+        if not one.is_reference:
             several = len(policies) > 2
             yield Mark(
                 label=f"{one.setting}, {result.part.policies[one.policy]}" if several else one.setting,
@@ -88,7 +88,7 @@ def _marks(result: PartResult, measure: str) -> Iterator[Mark]:
             )
 
 
-def _of(one: Measurement, measure: str) -> Interval | None:
+def _of(one: Measurement, measure: str) -> Interval:
     return one.exits if measure == published.EXITS else one.operations
 
 

@@ -80,7 +80,8 @@ def _talk() -> tuple[Claim, ...]:
         ),
         Claim(
             part="talk", settings=_TIMED, policy=BOTH, measure=TIME, value=0.60, pick=BEST,
-            text="-40 %", source=TALK, note="the talk's two applications with a time",
+            text="-40 %", source=TALK,
+            note="the talk's two applications with a time; ours is the inverse of their throughput",
         ),
         Claim(
             part="talk", settings=_COUNTED, policy=BOTH, measure=OPERATIONS, value=1.75, pick=BEST,
@@ -122,8 +123,8 @@ def _ready_2019() -> tuple[Claim, ...]:
             text="+155 %", source=D73EB57,
         ),
         Claim(
-            part="ready-2019", settings=("desktop",), policy=READY_2019, measure=SPINNING, kind=SHARE, value=0.384,
-            less=True, text="38.4 %", source=D73EB57, note="there: guest time in smp_call_function_many",
+            part="ready-2019", settings=("desktop",), policy=READY_2019, measure=SPINNING, value=0.384 / 0.723,
+            text="-47 %, to 38.4 %", source=D73EB57, note="there: guest time in smp_call_function_many",
         ),
         *(
             Claim(

@@ -9,7 +9,7 @@ from attrs import frozen
 from pleemu.reproduce import published
 from pleemu.reproduce.measures import Measures
 from pleemu.reproduce.plan import Job, Part, Plan, Setting
-from pleemu.reproduce.published import FUNCTIONS, RATIO, SHARE, WORST, Claim
+from pleemu.reproduce.published import FUNCTIONS, KEEPS, RATIO, SHARE, WORST, Claim
 from pleemu.reproduce.statistics import Interval, mean_interval, paired_ratio
 from pleemu.reproduce.verdict import judge
 
@@ -35,13 +35,13 @@ class Measurement:
     setting: str
     policy: str
     exits_per_second: Interval  # of emulated time
-    exits: Interval | None
+    exits: Interval
     continuous: Interval | None  # share of the exits; None where a run has none
     longest: Interval
     answers: Interval | None  # share of the exits that wait for the answer to an IPI
     spinning: Interval  # share of the subjects' guest time
     operations_per_second: Interval
-    operations: Interval | None
+    operations: Interval
     neighbours: Interval | None
     is_reference: bool
 
@@ -108,7 +108,7 @@ def _part(plan: Plan, part: Part, runs: Runs) -> PartResult:
 def _measurement(part: Part, setting: Setting, policy: str, runs: Runs) -> Measurement:
     own = runs[part.name, setting.name, policy]
 
-    def ratio(measure: str) -> Interval | None:
+    def ratio(measure: str) -> Interval:
         return _ratio(part, setting.name, policy, measure, runs)
 
     def per_second(value: Callable[[Measures], float]) -> Interval:
@@ -147,9 +147,7 @@ def _spinning(measures: Measures, setting: Setting) -> float:
     return sum(measures.spin_ns[vm] for vm in setting.subjects) / max(1, guest_ns)
 
 
-def _ratio(
-    part: Part, setting: str, policy: str, measure: str, runs: Runs, beside: str | None = None
-) -> Interval | None:
+def _ratio(part: Part, setting: str, policy: str, measure: str, runs: Runs, beside: str | None = None) -> Interval:
     """Return the ratio of a setting under a policy to the reference, or to the policy ``beside``, of the same seeds."""
     chosen = {one.name: one for one in part.settings}[setting]
     own = runs[part.name, setting, policy]
@@ -166,6 +164,7 @@ _COUNTS: Mapping[str, Callable[[Measures, Setting], float]] = {
     published.EXITS: lambda one, _: one.exits,
     published.OPERATIONS: lambda one, setting: _operations(one, setting.subjects),
     published.TIME: lambda one, setting: _operations(one, setting.subjects),
+    published.SPINNING: lambda one, setting: _spinning(one, setting),
     published.NEIGHBOUR: lambda one, setting: _operations(one, setting.neighbours),
 }
 
@@ -192,13 +191,18 @@ def _ours(part: Part, claim: Claim, setting: str, runs: Runs) -> Interval | None
 
 
 def decisive(claim: Claim, found: Mapping[str, Interval | None]) -> str:
-    """Return the setting that decides on a claim: the best one, or the worst; one without a value is the worst."""
+    """Return the setting that decides on a claim: the best one, or the worst; one without a value is the worst.
+
+    Where something shall keep what it has, the worst is the one that may have lost most.
+    """
     below = claim.less if claim.value is None or claim.kind != RATIO else claim.value < 1
 
     def goodness(setting: str) -> float:
         ours = found[setting]
         if ours is None:
             return float("-inf")
+        if claim.kind == KEEPS:
+            return ours.low
         return -ours.mean if below else ours.mean
 
     return (min if claim.pick == WORST else max)(found, key=goodness)

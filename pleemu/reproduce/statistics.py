@@ -10,8 +10,10 @@ from attrs import frozen
 
 CONFIDENCE = 0.95
 HOW = (
-    "Ratios: of two runs with the same seed, their geometric mean over all seeds. In brackets: the 95 % interval of "
-    "Student's t on the logarithms of these ratios; of a share or a count, on its values."
+    "Ratios: of two runs with the same seed, their geometric mean over all seeds; where one of the counts is 0, half a "
+    "count is added to all of them. In brackets: the 95 % interval of Student's t on the logarithms of these ratios; "
+    "of a share or a count, on its values. Where the best or the worst of several settings decides, its interval is "
+    "its own, and not wider for the choice."
 )
 
 
@@ -38,11 +40,13 @@ def mean_interval(values: Sequence[float]) -> Interval:
     return Interval(mean, mean - half, mean + half, n)
 
 
-def paired_ratio(values: Sequence[float], references: Sequence[float]) -> Interval | None:
-    """Return the geometric mean of value/reference, seed by seed; None if one of them is 0, as a ratio says nothing."""
-    if not all(value > 0 for value in (*values, *references)):
-        return None
-    logs = [math.log(value / reference) for value, reference in zip(values, references, strict=True)]
+def paired_ratio(values: Sequence[float], references: Sequence[float]) -> Interval:
+    """Return the geometric mean of value/reference, seed by seed; if one of these counts is 0, of each and a half.
+
+    So what has gone to nothing is a large change, and not none. The half is Haldane's and Anscombe's, of odds.
+    """
+    more = 0 if all((*values, *references)) else 0.5
+    logs = [math.log((value + more) / (reference + more)) for value, reference in zip(values, references, strict=True)]
     of_logs = mean_interval(logs)
     return Interval(math.exp(of_logs.mean), math.exp(of_logs.low), math.exp(of_logs.high), of_logs.n)
 

@@ -36,8 +36,11 @@ class Store:
 
     def read(self, job: Job) -> Measures | None:
         """Return the record of a run, or None if there is none."""
+        path = self._path(job)
+        if not path.is_file():
+            return None
         try:
-            with self._path(job).open(encoding="utf-8") as file:
+            with path.open(encoding="utf-8") as file:
                 return measures_from_json(file.read(_LIMIT))
         except (OSError, UnicodeDecodeError, ScenarioError):
             return None
@@ -65,14 +68,25 @@ def key(job: Job) -> str:
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:_DIGITS]
 
 
+# Of the package: what is made of a run, or with it, and does not decide what it does.
+_BESIDE_A_RUN = ("__main__.py", "checks", "cli", "cli.py", "conform", "experiment", "report", "reproduce", "trace")
+
+
 @functools.cache
 def _sources() -> str:
-    """Return the digest of the emulator's core, and of what describes a run to it: the modules of the package."""
+    """Return the digest of all of pleemu that decides what a run does and what is kept of it."""
     digest = hashlib.sha256(sources_digest().encode())
-    for path in sorted(Path(__file__).parent.parent.glob("*.py")):
-        if path.stem != "cli":
-            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    for path in deciding_sources():
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
+
+
+def deciding_sources() -> list[Path]:
+    """Return those files, in order."""
+    package = Path(__file__).parent.parent
+    files = (path for path in package.rglob("*") if path.suffix in (".py", ".txt"))
+    deciding = (path for path in files if path.relative_to(package).parts[0] not in _BESIDE_A_RUN)
+    return sorted([*deciding, Path(__file__).with_name("measures.py")])
 
 
 @functools.cache

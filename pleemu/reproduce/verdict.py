@@ -16,11 +16,11 @@ NO_LOSS = 0.05  # of a co-runner's throughput: what nobody would see in the talk
 HOW = (
     "In direction: the whole interval is on the published side of no effect (a ratio of 1, a share of a half). In "
     f"magnitude: and the published value is inside the interval, or ours within {100 * TOLERANCE:.0f} % of the "
-    "published effect (the logarithm of a ratio, a share itself). Open: the interval has both no effect in it and the "
-    "published value, or else side; more seeds would tell. No: none of these. At least so many: in magnitude if the "
-    f"whole interval is, in direction if the mean is but {100 * TOLERANCE:.0f} % short. That a co-runner loses "
-    f"nothing: in magnitude if the whole interval is above {1 - NO_LOSS:g}. Words, and figures without numbers, are "
-    "reproduced in direction at most."
+    "published effect (the logarithm of a ratio, a share's distance from a half). Open: the interval has both no "
+    "effect in it and the published value, or else side; more seeds would tell. No: none of these. At least so many: "
+    f"in magnitude if the whole interval is, in direction if the mean is but {100 * TOLERANCE:.0f} % short. That a "
+    f"co-runner loses nothing: in magnitude if the whole interval is above {1 - NO_LOSS:g}. Words, and figures without "
+    "numbers, are reproduced in direction at most. Execution time is the inverse of throughput: one measurement."
 )
 
 
@@ -67,5 +67,5 @@ def _on_its_side(claim: Claim, ours: Interval) -> str:
 def _near(ours: float, published: float, *, share: bool) -> bool:
     """Whether ours is within the tolerance of the published effect."""
     if share:
-        return abs(ours - published) <= TOLERANCE * published
+        return abs(ours - published) <= TOLERANCE * abs(published - 0.5)
     return abs(math.log(ours) - math.log(published)) <= TOLERANCE * abs(math.log(published))
