@@ -113,6 +113,32 @@ def test_vruntimes_are_charged_by_the_switches(result: Any) -> None:
         assert spent[thread] <= ns <= spent[thread] + (result.duration_ns - last)
 
 
+def test_distance_of_a_refused_nomination_is_between_two_vruntimes() -> None:
+    """As told last before: from the least of a pCPU to the target, which need not have run yet."""
+    frames = pleemu.run("worst_case", duration="60ms").frames()
+    decisions, moves, yields = frames["decisions"], frames["vruntimes"], frames["yields"]
+    refused = decisions[(decisions.hint != "") & (decisions.target != "")]
+    assert len(refused) > 50
+    for one in refused.itertuples():
+        its = yields[(yields.vm == one.vm) & (yields.vcpu_id == one.vcpu_id) & (yields.time_ns >= one.time_ns)]
+        before = moves[moves.time_ns <= its.time_ns.iloc[0]]
+        latest = before.groupby("thread", observed=True).vruntime_ns.last()
+        assert latest[one.target] - latest.min() == one.distance_ns
+
+
+def test_migrations_take_a_thread_from_queue_to_queue() -> None:
+    """Each from where the one before has left it; the vruntime is that of the new queue, told at once."""
+    fields = {"vm.0.profile": "ebizzy-M", "vm.0.parameters.sleeps": 20, "vm.0.parameters.wakeups": 20, "vm.1.vcpus": 2}
+    frames = pleemu.run("testbed", duration="60ms", fields=fields).frames()
+    moves, vruntimes = frames["migrations"], frames["vruntimes"]
+    assert len(moves) > 20
+    for thread, mine in moves.groupby("thread", observed=True):
+        assert mine.orig_cpu.iloc[1:].tolist() == mine.dest_cpu.iloc[:-1].tolist()
+        told = vruntimes[vruntimes.thread == thread]
+        for one in mine.itertuples():
+            assert one.dest_cpu in set(told[told.time_ns == one.time_ns].cpu)
+
+
 def test_a_lock_has_one_holder() -> None:
     """Critical sections of one lock do not overlap, and each follows a wait of its vCPU."""
     spans = pleemu.run("worst_case", duration="20ms").frames()["spans"]

@@ -25,6 +25,7 @@ from pleemu.observe.events import (
     SCHED_SWITCH,
     SCHED_WAKEUP,
     STAT_RUNTIME,
+    THREAD_MASK,
     YIELD_TO,
     exit_reasons,
 )
@@ -111,6 +112,7 @@ def check_virtual_time(observed: Observed) -> int:
     for cycle, kind, _, _, a, b, c in rows(observed):
         now = cycle * 1_000_000 // khz
         if kind == STAT_RUNTIME:
+            a &= THREAD_MASK
             charged[a] += c
             fell_back = (observed.policy.debooster or forfeits) and (cycle, a) in yielded
             if c > 0 and nice[a] == 0 and (cycle, a) not in moved and not fell_back:

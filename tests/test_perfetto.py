@@ -15,6 +15,7 @@ from made_runs import scenario_of
 from test_trace import any_event
 
 import pleemu
+from pleemu.hypervisor.hypercall import KVM_HC_SEND_IPI
 from pleemu.observe import events
 from pleemu.scenario import Hardware, Thread
 from pleemu.trace.files import trace_file
@@ -174,3 +175,41 @@ def test_ipi_reaches_whom_the_icr_means(tmp_path: Path, destination: int, icr: i
     names = names_of(trace)
     reached = {names[one.track_event.track_uuid] for one in trace.packet if one.track_event.terminating_flow_ids}
     assert reached == {f"vCPU vm1/{one}" for one in receivers}
+
+
+def test_paravirtual_ipi_reaches_whom_its_bitmap_means(tmp_path: Path) -> None:
+    """Bit 0 is the least x2APIC id; of the sender's VM alone; other hypercalls send none."""
+    path = tmp_path / "trace.pftrace"
+    happened = [
+        (0, events.HYPERCALL, 0, 5, KVM_HC_SEND_IPI, 0b1011, 0),
+        (0, events.HYPERCALL_MORE, 0, 5, 1, 236, 0),
+        (1, events.HYPERCALL, 0, 5, KVM_HC_SEND_IPI + 1, 0b1011, 0),
+        (1, events.HYPERCALL_MORE, 0, 5, 1, 236, 0),
+    ]
+    with trace_file(scenario_of(vms=2, vcpus=4), path) as sink:
+        sink(np.array(happened, events.EVENT))
+    trace = parsed(path)
+    names = names_of(trace)
+    reached = [names[one.track_event.track_uuid] for one in trace.packet if one.track_event.terminating_flow_ids]
+    assert reached == ["vCPU vm1/1", "vCPU vm1/2"]
+
+
+def test_vruntimes_of_copies_and_migrations_are_told_apart(tmp_path: Path) -> None:
+    """Each copy of a thread of the host has a counter of its own; a migration is a mark on its vCPU's track."""
+    path = tmp_path / "trace.pftrace"
+    happened = [(0, events.STAT_RUNTIME, 0, 0, thread | 3 << events.QUEUE_SHIFT, 7, 5) for thread in (8, 9)]
+    happened.append((1, events.SCHED_MIGRATE, 0, 0, 5, 1, 0 | 4 << events.CAUSE_SHIFT))
+    happened.append((1, events.SCHED_MIGRATE, 0, 0, 8, 1, 0 | 4 << events.CAUSE_SHIFT))
+    thread = (Thread(name="kworker", count=2),)
+    with trace_file(scenario_of(vms=2, vcpus=4, thread=thread), path) as sink:
+        sink(np.array(happened, events.EVENT))
+    trace = parsed(path)
+    names = names_of(trace)
+    counted = [names[one.track_event.track_uuid] for one in trace.packet if one.track_event.counter_value == 7]
+    assert counted == ["vruntime kworker/0", "vruntime kworker/1"]
+    marks = [
+        (names[one.track_event.track_uuid], one.track_event.name)
+        for one in trace.packet
+        if one.track_event.type == proto.TrackEvent.TYPE_INSTANT
+    ]
+    assert marks == [("vCPU vm1/1", "pCPU 1 to 0: active")]

@@ -62,7 +62,15 @@ any_event = st.one_of(
     st.tuples(
         cycles, st.just(events.SCHED_MIGRATE), cpus, tasks, st.integers(0, 9), cpus, st.integers(0, 5 << 16 | 1023)
     ),
-    st.tuples(cycles, st.just(events.STAT_RUNTIME), cpus, tasks, st.integers(0, 9), i64, st.integers(0, 2**40)),
+    st.tuples(
+        cycles,
+        st.just(events.STAT_RUNTIME),
+        cpus,
+        tasks,
+        st.builds(lambda thread, queue: thread | queue << events.QUEUE_SHIFT, st.integers(0, 9), cpus),
+        i64,
+        st.integers(0, 2**40),
+    ),
     st.tuples(cycles, st.just(events.HALT_POLL), cpus, vcpus, u32, u32, st.just(0)),
     st.tuples(cycles, st.just(events.APIC_IPI), cpus, vcpus, u32, st.integers(0, 255), icrs),
     st.tuples(cycles, st.just(events.YIELD_TO), cpus, vcpus, vcpus, st.sampled_from([1, 0, -3]), st.just(0)),
@@ -155,7 +163,7 @@ def test_nice_is_in_the_priority(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("policy", "vruntime"), [("vanilla", " vruntime=18446744073709551615 [ns]"), ("kvm-6.19", "")])
 def test_charge_reads_as_in_its_kernel(tmp_path: Path, policy: str, vruntime: str) -> None:
     """Line of update_curr: unsigned, of the charged thread; without a vruntime in recent kernels."""
-    happened = [(2100, events.STAT_RUNTIME, 3, 4, 5, -1, 4000), (2100, events.STAT_RUNTIME, 3, 4, 5, 7, 0)]
+    happened = [(2100, events.STAT_RUNTIME, 3, 4, 5 | 7 << 32, -1, 4000), (2100, events.STAT_RUNTIME, 3, 4, 5, 7, 0)]
     (line,) = traced(tmp_path, [happened], policy=policy)
     assert line == (
         f"CPU 0/KVM 2777 [003] 0.000001: sched:sched_stat_runtime: comm=CPU 1/KVM pid=2778 runtime=4000 [ns]{vruntime}"

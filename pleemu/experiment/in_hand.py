@@ -96,8 +96,8 @@ class Result(Run):
     def frames(self) -> Frames:
         """Return data frames by name, made at the first call: see `pleemu.trace.columns` for what they hold.
 
-        They are ``exits``, ``decisions``, ``switches``, ``operations``, ``windows``, ``yields``, ``vruntimes``,
-        ``spans``, ``runs``; the `number` of a PAUSE exit joins the first two.
+        They are ``exits``, ``decisions``, ``switches``, ``migrations``, ``operations``, ``windows``, ``yields``,
+        ``vruntimes``, ``spans``, ``runs``; the `number` of a PAUSE exit joins the first two.
         Needs pandas: ``pip install 'pleemu[frames]'``.
         """
         if self.again.frames is None:

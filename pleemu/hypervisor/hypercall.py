@@ -152,6 +152,7 @@ def kvm_sched_yield(m, p, v, now):
         return False
     result = yield_to(m, p, target, cycles_to_ns(m.clock[0], now))
     tell_virtual_time(m, p, v, now)
+    tell_virtual_time(m, p, target, now)
     record(m, now, YIELD_TO, p, v, target, result, pv.yield_nr)
     if result <= 0:
         return False

@@ -124,6 +124,7 @@ def kvm_vcpu_yield_to(m, p, me, candidate, now):
         return 0
     result = yield_to(m, p, candidate, cycles_to_ns(m.clock[0], now))
     tell_virtual_time(m, p, me, now)
+    tell_virtual_time(m, p, candidate, now)
     record(m, now, YIELD_TO, p, me, candidate, result, 0)
     m.vcpu[me].asked = candidate
     m.vcpu[candidate].answer = result

@@ -14,7 +14,8 @@
     HYPERCALL       number              a0 (RBX)         a1 (RCX)
     HYPERCALL_MORE  a2 (RDX)            a3 (RSI)         0; at once behind its HYPERCALL
     PV_TLB_FLUSH    1: asked for        0                0
-    STAT_RUNTIME    thread              its vruntime     ns that it has been charged since it was last told
+    STAT_RUNTIME    thread, and << QUEUE_SHIFT the pCPU of its run queue
+                                        its vruntime     ns that it has been charged since it was last told
 
 vCPUs are numbered through all VMs, and threads of the host behind them; -1 is the idle task.
 Where a vCPU's thread is switched or woken, one of the host may be. `cycle` is in core cycles.
@@ -41,6 +42,8 @@ import numpy as np
 
 PCPU_MASK = 0xFFFF  # of SCHED_MIGRATE's c
 CAUSE_SHIFT = 16
+THREAD_MASK = 0xFFFFFFFF  # of STAT_RUNTIME's a
+QUEUE_SHIFT = 32
 
 # States of the task that is switched out, as sched_switch prints them.
 STATE_RUNNING, STATE_PREEMPTED, STATE_SLEEPING, STATE_DEAD = range(4)

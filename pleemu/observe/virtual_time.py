@@ -2,14 +2,15 @@
 
 The kernel's tracepoint sched_stat_runtime is in update_curr: it tells what a running thread has just been charged. So
 does STAT_RUNTIME, with the same sums, and it also tells what else moves a vruntime, which no kernel traces: placement
-at wake-up, and at fork (told when the thread first runs), the way to another queue, Debooster. Its `c` is 0 then.
+at wake-up, and at fork (told when the thread first runs or is named in a directed yield), the way to another queue,
+Debooster, and what a yield forfeits. Its `c` is 0 then.
 
 DEVIATION: a thread that is charged by a balancing pass is told at what comes next of it, with what it has run in
-between; and Debooster's part is in the same event as the time charged by the yield.
+between; and what Debooster adds or a yield forfeits is in the same event as the time charged by the yield.
 """
 
 from pleemu.jit import compiled
-from pleemu.observe.events import STAT_RUNTIME
+from pleemu.observe.events import QUEUE_SHIFT, STAT_RUNTIME
 from pleemu.observe.journal import record
 
 
@@ -22,7 +23,7 @@ def tell_virtual_time(m, p, task, now):
         return
     told.sum_exec_runtime = se.sum_exec_runtime
     told.vruntime = se.vruntime
-    record(m, now, STAT_RUNTIME, p, m.pcpu[p].vcpu, task, se.vruntime, charged)
+    record(m, now, STAT_RUNTIME, p, m.pcpu[p].vcpu, task | se.cpu << QUEUE_SHIFT, se.vruntime, charged)
 
 
 @compiled

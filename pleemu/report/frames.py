@@ -21,7 +21,7 @@ _SIGNED = ("distance_ns", "limit_ns")  # -1 says something there
 _FEW = frozenset(  # columns of few different words
     (
         *("case", "policy", "vm", "exit_reason", "symbol", "lock_symbol", "object", "waits_for"),
-        *("target", "verdict", "next", "hint", "prev", "prev_state", "what", "thread"),
+        *("target", "verdict", "next", "hint", "prev", "prev_state", "what", "thread", "cause"),
     )
 )
 

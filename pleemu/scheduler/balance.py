@@ -15,6 +15,7 @@ from pleemu.hardware.clock import cycles_to_ns
 from pleemu.hardware.interrupts import send_host_interrupt
 from pleemu.jit import compiled
 from pleemu.observe.records import MIGRATE_ACTIVE, MIGRATE_BUSY, MIGRATE_IDLE, MIGRATE_NEW_IDLE
+from pleemu.observe.virtual_time import tell_virtual_time
 from pleemu.scheduler import core
 from pleemu.scheduler.busiest import CPU_IDLE, CPU_NEWLY_IDLE, CPU_NOT_IDLE, find_busiest_queue
 from pleemu.scheduler.detach import can_migrate_task, detach_tasks, migrated
@@ -307,6 +308,7 @@ def active_load_balance(m, p, cycle, runnable):
         env.level += 1
     if rq.curr >= 0:
         core.put_prev_task(m, p, rq.curr, env.now)
+        tell_virtual_time(m, p, rq.curr, cycle)
     task = rq.mru_tail
     while task >= 0 and not can_migrate_task(m, task):
         task = m.task[task].mru_prev

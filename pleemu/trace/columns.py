@@ -4,7 +4,7 @@
     switches     one for each sched_switch       operations   one for each `operation_done`
     windows      one for each change of the PLE window        yields       one for each directed yield
     spans        one for each wait and each critical section  runs         one for each run of PAUSE exits
-    vruntimes    one for each time that a thread's vruntime moved
+    vruntimes    one for each time that a vruntime moved          migrations   one for each sched_migrate_task
 
 Columns are named after the fields of the tracepoints where there are such: `cpu` is a pCPU, `vcpu_id` a vCPU's number
 in its VM. Times are since the run began, or durations, in ns, as the names say. Where there is no such time or number,
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from pleemu.hardware.isa import PROBE_OPERATION_DONE
 from pleemu.observe import events as of
-from pleemu.observe.records import RUN_GAP_NS
+from pleemu.observe.records import MIGRATIONS, RUN_GAP_NS
 from pleemu.trace.recording import Recording, thread_names
 from pleemu.trace.spans import FOR_ANSWER, spans_of
 
@@ -39,6 +39,7 @@ def tables(recording: Recording) -> dict[str, Columns]:
         "exits": exits,
         "decisions": maker.decisions(),
         "switches": maker.switches(),
+        "migrations": maker.migrations(),
         "operations": maker.operations(),
         "windows": maker.windows(),
         "yields": maker.yields(),
@@ -128,6 +129,17 @@ class _Maker:
             "next": self._names[rows["b"]],
         }
 
+    def migrations(self) -> Columns:
+        """Each sched_migrate_task: from one run queue to another, and what for."""
+        rows, _ = self._of(of.SCHED_MIGRATE)
+        return {
+            "time_ns": self._ns(rows["cycle"]),
+            "thread": self._names[rows["a"]],
+            "orig_cpu": rows["b"],
+            "dest_cpu": rows["c"] & of.PCPU_MASK,
+            "cause": np.array(MIGRATIONS, object)[rows["c"] >> of.CAUSE_SHIFT],
+        }
+
     def operations(self) -> Columns:
         """Each operation that a guest has reported."""
         rows, _ = self._of(of.PROBE)
@@ -153,12 +165,14 @@ class _Maker:
     def vruntimes(self) -> Columns:
         """Each change of a thread's vruntime: by what it was charged, or if that is 0 by placement, or migration.
 
-        What Debooster adds comes with what the yield charged. Only those of one pCPU compare.
+        What Debooster adds or a yield forfeits comes with what the yield charged. Only those of one `cpu` compare: it
+        is that of the run queue.
         """
         rows, _ = self._of(of.STAT_RUNTIME)
         return {
             "time_ns": self._ns(rows["cycle"]),
-            "thread": self._names[rows["a"]],
+            "cpu": rows["a"] >> of.QUEUE_SHIFT,
+            "thread": self._names[rows["a"] & of.THREAD_MASK],
             "vruntime_ns": rows["b"],
             "charged_ns": rows["c"],
         }

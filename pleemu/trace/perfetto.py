@@ -1,10 +1,11 @@
 """Perfetto's own protobuf: tracks with slices, arrows and counters (perfetto.dev, TrackEvent).
 
 A track for each pCPU, with slices of who runs. For each vCPU one of where it is (on a pCPU: guest or host, by reason
-of the exit), below it lanes of what its guest does (spinning, critical section), and a counter of its PLE window. For
-each thread a counter of its vruntime, on the queue that it is on: two of one pCPU may be compared.
-Arrows go from a directed yield to whom it nominates, and on to where that next runs, and from each IPI to its
-receivers. A lane holds one thing at a time: locks need not be released in the order in which they were taken.
+of the exit), with marks where it migrates, below it lanes of what its guest does (spinning, critical section), and a
+counter of its PLE window. For each thread a counter of its vruntime, on the queue that it is on: two of one pCPU may be
+compared. Arrows go from a directed yield to whom it nominates, and on to where that next runs, and from each IPI that
+exits to KVM to its receivers. A lane holds one thing at a time: locks need not be released in the order in which they
+were taken.
 
 The file is a sequence of packets, so each is written as it happens.
 """
@@ -24,8 +25,11 @@ from pleemu.hardware.isa import (
     PROBE_LOCK_WAIT,
     PROBE_LOCK_WAIT_OVER,
 )
+from pleemu.hypervisor.hypercall import KVM_HC_SEND_IPI
 from pleemu.observe import events
+from pleemu.observe.records import MIGRATIONS
 from pleemu.scenario import Scenario
+from pleemu.trace.recording import thread_names
 from pleemu.trace.threads import IDLE, Threads
 
 _U64 = 2**64 - 1
@@ -56,13 +60,11 @@ class Perfetto:
         self._threads = threads = Threads(scenario)
         self._core_khz = scenario.hardware.core_rate_khz
         self._reasons = events.exit_reasons(scenario.hardware.is_amd)
-        self._names = [
-            f"{scenario.vm[vm].name}/{vcpu}" for vm, vcpu in zip(threads.vm, threads.number_in_vm, strict=True)
-        ]
-        self._names += [threads.comm(one, 0) for one in range(len(self._names), len(threads))]
+        self._names = thread_names(scenario)
         self._vcpus = [_Vcpu() for _ in threads.vm]
         self._running = [IDLE] * scenario.hardware.pcpus
         self._with_vruntime: set[int] = set()  # threads; under `chaos` none
+        self._bitmap = 0  # of the latest hypercall
         self._arrows = 0
         self._now = 0
         self._describe(scenario)
@@ -76,6 +78,9 @@ class Perfetto:
             events.SCHED_SWITCH: self._sched_switch,
             events.YIELD_TO: self._yield_to,
             events.APIC_IPI: self._apic_ipi,
+            events.HYPERCALL: self._hypercall,
+            events.HYPERCALL_MORE: self._hypercall_more,
+            events.SCHED_MIGRATE: self._sched_migrate,
             events.STAT_RUNTIME: self._stat_runtime,
             events.PROBE: self._probe,
         }
@@ -126,7 +131,8 @@ class Perfetto:
     def _ple_window(self, _: int, vcpu: int, __: int, new: int, ___: int) -> None:
         self._count(_WINDOW + vcpu, new)
 
-    def _stat_runtime(self, _: int, __: int, thread: int, vruntime: int, ___: int) -> None:
+    def _stat_runtime(self, _: int, __: int, place: int, vruntime: int, ___: int) -> None:
+        thread = place & events.THREAD_MASK
         if thread not in self._with_vruntime:
             self._with_vruntime.add(thread)
             parent = _VM + self._threads.vm[thread] if thread < len(self._threads.vm) else 0
@@ -163,9 +169,26 @@ class Perfetto:
 
     def _apic_ipi(self, _: int, vcpu: int, destination: int, vector: int, icr: int) -> None:
         for receiver in self._receivers(vcpu, destination & 0xFFFFFFFF, icr):
-            arrow = self._new_arrow()
-            self._instant(vcpu, f"IPI {vector} to {self._names[receiver]}", arrow)
-            self._instant(receiver, f"IPI {vector} from {self._names[vcpu]}", arrow, ends=True)
+            self._arrow_of_ipi(vcpu, receiver, vector)
+
+    def _arrow_of_ipi(self, sender: int, receiver: int, vector: int) -> None:
+        arrow = self._new_arrow()
+        self._instant(sender, f"IPI {vector} to {self._names[receiver]}", arrow)
+        self._instant(receiver, f"IPI {vector} from {self._names[sender]}", arrow, ends=True)
+
+    def _hypercall(self, _: int, __: int, number: int, low: int, high: int) -> None:
+        self._bitmap = low & _U64 | (high & _U64) << 64 if number == KVM_HC_SEND_IPI else 0
+
+    def _hypercall_more(self, _: int, vcpu: int, least: int, icr: int, __: int) -> None:
+        """A paravirtual IPI is to the x2APIC ids of its bitmap, which begins at the least of them."""
+        for receiver, (vm, number) in enumerate(zip(self._threads.vm, self._threads.number_in_vm, strict=True)):
+            if vm == self._threads.vm[vcpu] and number >= least and self._bitmap >> (number - least) & 1:
+                self._arrow_of_ipi(vcpu, receiver, icr & 0xFF)
+
+    def _sched_migrate(self, _: int, __: int, thread: int, origin: int, where: int) -> None:
+        if thread < len(self._vcpus):
+            cause = MIGRATIONS[where >> events.CAUSE_SHIFT]
+            self._instant(thread, f"pCPU {origin} to {where & events.PCPU_MASK}: {cause}")
 
     def _receivers(self, sender: int, destination: int, icr: int) -> Iterator[int]:
         """Yield whom an ICR means (SDM 3A 10.6.1, 10.12.9), of all vCPUs: x2APIC ids are the numbers in the VM."""

@@ -178,7 +178,8 @@ class Stream:
         }
 
     def _stat_runtime(self, _: int, __: int, event: _Event) -> tuple[Tracepoint, Values] | None:
-        thread, vruntime, runtime = event
+        place, vruntime, runtime = event
+        thread = place & events.THREAD_MASK
         if runtime == 0 and not self._own:
             return None
         return self.form.stat_runtime, {
