@@ -14,12 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_runs import scenario_of
+from rich.console import Console
 from test_trace import any_event
 
 import pleemu
 from pleemu.errors import PleemuError
 from pleemu.observe import events
-from pleemu.report.analyze_report import analyze_json
+from pleemu.report.analyze_report import analyze_json, analyze_report
 from pleemu.scenario import Hardware, Thread
 from pleemu.trace.analysis import Analysis, analyze_files
 from pleemu.trace.files import trace_file
@@ -35,6 +36,13 @@ NAMES = {
     for point in all_tracepoints(kernel_form(recent=False, amd=False))
 }
 TALK = Path(__file__).parent / "traces" / "kvm_forum_2021.txt"
+
+
+def printed(found: Analysis) -> str:
+    """Return the report on a trace."""
+    text = io.StringIO()
+    Console(width=400, file=text).print(analyze_report(found))
+    return text.getvalue()
 
 
 def printed_values(one: Happening) -> dict[str, object]:
@@ -164,7 +172,27 @@ def test_switch_away_is_found_by_the_tid(tmp_path: Path) -> None:
     found = analyze_files([path])
     assert dict(found.by_thread) == {("CPU 0/KVM", 2670): 1, ("CPU 1/KVM", 2671): 1}
     assert dict(found.switched_to) == {("a", 9): 1}
-    assert found.runs == 2
+    assert (found.runs, found.nameless) == (2, 0)
+
+
+def test_threads_without_a_tid_are_told_of(tmp_path: Path) -> None:
+    """They may be several, and who stays cannot be said of them."""
+    path = tmp_path / "perf.txt"
+    pause = EXIT.replace("HLT", "PAUSE_INSTRUCTION")
+    path.write_text(f"CPU 2/KVM 0.000001: {pause}\nCPU 2/KVM 0.000002: kvm:kvm_entry: vcpu 2\n")
+    found = analyze_files([path])
+    assert (found.nameless, found.stayed, found.first_exit_to_entry.count) == (2, 0, 1)
+    assert "2 exits and entries have no tid" in printed(found)
+
+
+def test_field_list_without_times_is_an_error_that_shows_a_line(tmp_path: Path) -> None:
+    """And says which fields are needed."""
+    path = tmp_path / "perf.txt"
+    path.write_text(f"CPU 2/KVM 2690 [006] {EXIT}\n" * 3)
+    with pytest.raises(
+        PleemuError, match=r"none of 3 lines .* line 1, 'CPU 2/KVM 2690 .*comm,tid,cpu,time,event,trace"
+    ):
+        analyze_files([path])
 
 
 def test_plugins_reasons_are_kvms() -> None:
@@ -236,6 +264,31 @@ def test_raw_fields_are_an_error_that_names_the_option(line: str) -> None:
     """They say the same, but not the reasons' names."""
     with pytest.raises(PleemuError, match=r"a:1: .*leave out -R"):
         list(read_lines([line + "\n"], "a", Unread()))
+
+
+def test_time_that_goes_back_ends_runs_and_is_told(tmp_path: Path) -> None:
+    """No interval is negative, and none is from one trace to another."""
+    once, twice = tmp_path / "once.txt", tmp_path / "twice.txt"
+    pleemu.run("worst_case", trace=once, duration="20ms")
+    twice.write_text(once.read_text() * 2)
+    one, two = (analyze_files([path]) for path in (once, twice))
+    assert (one.went_back, two.went_back, two.went_back_in) == (0, 1, str(twice))
+    for name in ("entry_to_exit", "first_exit_to_entry", "exit_to_entry", "first_period", "period"):
+        a, b = getattr(one, name), getattr(two, name)
+        assert (2 * a.count, a.least_ns, a.median_ns, a.most_ns) == (b.count, b.least_ns, b.median_ns, b.most_ns)
+    assert 2 * one.runs == two.runs
+    assert f"Time went back once, first in {twice}" in printed(two)
+    assert "went back" not in printed(one)
+
+
+def test_clocks_that_differ_a_little_cost_only_their_thread(tmp_path: Path) -> None:
+    """An interval that would be negative is not counted; another thread's goes on."""
+    path = tmp_path / "perf.txt"
+    lines = [("1", 9, "kvm_entry: vcpu 0"), ("2", 5, "kvm_entry: vcpu 1")]
+    lines += [("2", 7, "kvm_exit: vcpu 1 reason pause rip 0x10"), ("1", 8, "kvm_exit: vcpu 0 reason pause rip 0x10")]
+    path.write_text("".join(f"a {tid} [000] 0.00000{us}: kvm:{what}\n" for tid, us, what in lines))
+    found = analyze_files([path])
+    assert (found.went_back, found.entry_to_exit.count, found.entry_to_exit.least_ns) == (1, 1, 2_000)
 
 
 def test_other_lines_are_read() -> None:
@@ -340,6 +393,7 @@ def test_binary_trace_tells_of_missed_events(tmp_path: Path, flags: int, lost: t
     found = analyze_files([path])
     assert (found.unread.lost_events, found.unread.losses) == lost
     assert found.pause_exits == 9
+    assert "The tracer lost" in printed(found)
 
 
 @given(st.binary(max_size=200), st.integers(0, 2000))
