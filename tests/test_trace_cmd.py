@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from made_runs import scenario_of
 from test_trace import any_event
 
 import pleemu
+from pleemu.errors import PleemuError
 from pleemu.observe import events
 from pleemu.scenario import Hardware, Thread
+from pleemu.trace.analysis import analyze_files
 from pleemu.trace.files import trace_file
 from pleemu.trace.read import Seen, Unread, read_lines
 
@@ -73,3 +76,41 @@ def test_plugins_of_trace_cmd_change_the_form_only(tmp_path: Path) -> None:
         common = one.values.keys() & other.values.keys()
         assert common or not one.values
         assert {name: one.values[name] for name in common} == {name: other.values[name] for name in common}
+
+
+@pytest.mark.parametrize("processor", ["haswell", "zen4"])
+@pytest.mark.parametrize("options", [[], ["-l"], ["-t"], ["--ts-diff"], ["-l", "-t", "--ts-diff"], ["-N", "-l"]])
+def test_options_of_the_report_do_not_change_the_figures(tmp_path: Path, processor: str, options: list[str]) -> None:
+    """Latency flags, differences of times, names of SVM's exits by its plugin: the same exits, runs and switches."""
+    binary, text = tmp_path / "trace.dat", tmp_path / "report.txt"
+    pleemu.run("worst_case", trace=binary, duration="60ms", fields={"hardware.processor": processor})
+    text.write_text(report(binary, *options))
+    ours, theirs = (analyze_files([path]) for path in (binary, text))
+    assert theirs.unread.count == 0
+    assert ours.pause_exits == theirs.pause_exits > 20
+    assert (ours.exits, ours.pauses, ours.runs) == (theirs.exits, theirs.pauses, theirs.runs)
+    assert sorted(ours.switched_to.values()) == sorted(theirs.switched_to.values())
+
+
+def test_raw_report_is_an_error_that_names_the_option(tmp_path: Path) -> None:
+    """Fields without their names."""
+    binary, text = tmp_path / "trace.dat", tmp_path / "report.txt"
+    pleemu.run("worst_case", trace=binary, duration="5ms")
+    text.write_text(report(binary, "-R"))
+    with pytest.raises(PleemuError, match="leave out -R"):
+        analyze_files([text])
+
+
+def test_missed_events_are_told_as_trace_cmd_tells_them(tmp_path: Path) -> None:
+    """The flags of a page, and the number behind its events."""
+    binary, text = tmp_path / "trace.dat", tmp_path / "report.txt"
+    pleemu.run("worst_case", trace=binary, duration="5ms")
+    data = bytearray(binary.read_bytes())
+    page = len(data) - 4096
+    (used,) = struct.unpack_from("<Q", data, page + 8)
+    struct.pack_into("<Q", data, page + 8, used | 0b11 << 30)
+    struct.pack_into("<Q", data, page + 16 + used, 17)
+    binary.write_bytes(data)
+    text.write_text(report(binary))
+    assert "[17 EVENTS DROPPED]" in text.read_text()
+    assert [analyze_files([path]).unread.lost_events for path in (binary, text)] == [17, 17]

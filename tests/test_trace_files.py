@@ -15,7 +15,7 @@ from test_trace import any_event
 from pleemu.errors import GuestFault, PleemuError, ScenarioError
 from pleemu.observe import events
 from pleemu.scenario import Hardware, Thread
-from pleemu.trace.analysis import analyze_files
+from pleemu.trace.analysis import Analysis, analyze_files
 from pleemu.trace.files import FORMATS, format_of, trace_file
 from pleemu.trace.read import Unread, open_trace
 from pleemu.trace.stream import Stream
@@ -142,3 +142,83 @@ def test_other_parquet_is_an_error(tmp_path: Path) -> None:
     path.write_bytes(b"PAR1 and no more")
     with pytest.raises(PleemuError, match="cannot be read"):
         analyze_files([path])
+
+
+def parquet_of(folder: Path, rip: int = 0x1000) -> Path:
+    """Return a file of PAUSE exits, entries and a switch."""
+    needs("parquet")
+    happened = some(20)
+    happened["b"][happened["kind"] == events.KVM_EXIT] = rip - (1 << 64) if rip >> 63 else rip
+    happened["kind"][-1] = events.SCHED_SWITCH
+    path = folder / "trace.parquet"
+    with trace_file(scenario_of(), path) as sink:
+        sink(happened)
+    return path
+
+
+def test_pandas_reads_whole_numbers(tmp_path: Path) -> None:
+    """Plain read_parquet: addresses keep all their bits though other events have none, and can be written back."""
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    path, again = parquet_of(tmp_path, 0xFFFFFFFF8100001B), tmp_path / "again.parquet"
+    frame = pandas.read_parquet(path)
+    assert {str(frame[name].dtype) for name in ("guest_rip", "info1", "new")} == {"UInt64"}
+    assert {str(frame[name].dtype) for name in ("prev_pid", "vruntime")} == {"Int64"}
+    assert not [name for name in frame if frame[name].dtype.kind == "f"]
+    assert [hex(rip) for rip in frame.guest_rip.dropna().unique()] == ["0xffffffff8100001b"]
+    assert frame.guest_rip.isna().any()
+    frame.to_parquet(again)
+    first, second = (analyze_files([one]) for one in (path, again))
+    assert first.pauses == second.pauses == {0xFFFFFFFF8100001B: 10}
+    assert first.events == second.events
+
+
+@pytest.mark.parametrize(
+    ("column", "kind", "match"),
+    [
+        ("guest_rip", None, "a row of kvm_exit has no guest_rip"),
+        ("exit_reason", None, "a row of kvm_exit has no exit_reason"),
+        ("next_pid", None, "a row of sched_switch has no next_pid"),
+        ("time_ns", None, "it has no column time_ns"),
+        ("guest_rip", "float64", "guest_rip of a row of kvm_exit is a float; .* UInt64"),
+        ("time_ns", "string", "time_ns of a row of kvm_exit is a str"),
+    ],
+)
+def test_parquet_with_another_column_is_an_error(tmp_path: Path, column: str, kind: str | None, match: str) -> None:
+    """Without a column that is needed, or with one of another type."""
+    path = parquet_of(tmp_path)
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(path)
+    place = table.schema.names.index(column)
+    table = table.remove_column(place) if kind is None else table.set_column(place, column, table[column].cast(kind))
+    pyarrow.parquet.write_table(table, path)
+    with pytest.raises(PleemuError, match=match):
+        analyze_files([path])
+
+
+def test_parquet_row_without_a_time_is_an_error(tmp_path: Path) -> None:
+    """Nulls, where each row must have a value."""
+    path = parquet_of(tmp_path)
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(path)
+    nulls = pyarrow.nulls(len(table), pyarrow.int64())
+    pyarrow.parquet.write_table(table.set_column(0, "time_ns", nulls), path)
+    with pytest.raises(PleemuError, match="a row of kvm_exit has no time_ns"):
+        analyze_files([path])
+
+
+@given(places=st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=3), value=st.integers(0, 255))
+def test_damaged_parquet_is_one_line_or_read(
+    tmp_path_factory: pytest.TempPathFactory, places: list[float], value: int
+) -> None:
+    """No damaged byte ends in anything but a PleemuError of one line."""
+    path = parquet_of(tmp_path_factory.mktemp("parquet"))
+    data = bytearray(path.read_bytes())
+    for place in places:
+        data[4 + int(place * (len(data) - 4))] = value
+    path.write_bytes(data)
+    try:
+        Analysis().take(open_trace(path, Unread()))
+    except PleemuError as error:
+        assert "\n" not in str(error)

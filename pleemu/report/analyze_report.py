@@ -42,6 +42,7 @@ def _parts(found: Analysis) -> Iterator[RenderableType]:
             yield from _spaced(_switches(found))
     if found.grown or found.shrunk:
         yield from _spaced(_window(found))
+    yield from _doubts(found)
     yield from _unread(found)
 
 
@@ -128,10 +129,36 @@ def _window(found: Analysis) -> Grid:
     return grid
 
 
+def _doubts(found: Analysis) -> Iterator[RenderableType]:
+    """Say what makes the figures doubtful, a line each."""
+    if found.went_back:
+        times = _times(found.went_back)
+        yield Text(
+            f"\nTime went back {times}, first in {found.went_back_in}: intervals across it are not counted, "
+            "and runs end there.",
+            style="red",
+        )
+    if found.nameless:
+        yield Text(
+            f"\n{units.count(found.nameless)} exits and entries have no tid: threads of one name and vCPU are counted "
+            "as one, and switches are not followed.",
+            style="red",
+        )
+    lost, losses = found.unread.lost_events, found.unread.losses
+    if lost:
+        yield Text(f"\nThe tracer lost {units.count(lost)} events: counts are too low.", style="red")
+    if losses:
+        yield Text(
+            f"\nThe tracer lost events {_times(losses)} without saying how many: counts are too low.", style="red"
+        )
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{units.count(number)} times"
+
+
 def _unread(found: Analysis) -> Iterator[RenderableType]:
     unread = found.unread
-    if unread.lost_events:
-        yield Text(f"\nThe tracer lost {units.count(unread.lost_events)} events: counts are too low.", style="red")
     if unread.count:
         yield Text(f"\n{units.count(unread.count)} lines could not be read:", style="red")
         for name, number, line in unread.first:
@@ -174,7 +201,11 @@ def _to_dict(found: Analysis) -> dict[str, Any]:
             {"comm": comm, "pid": pid, "times": number} for (comm, pid), number in found.switched_to.most_common()
         ],
         "not_switched": found.stayed,
+        "without_tid": found.nameless,
+        "time_went_back": found.went_back,
+        "time_went_back_first_in": found.went_back_in,
         "lost_events": found.unread.lost_events,
+        "losses_of_unknown_size": found.unread.losses,
         "unread_lines": found.unread.count,
         "first_unread": [{"file": name, "line": number, "text": line} for name, number, line in found.unread.first],
     }

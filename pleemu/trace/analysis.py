@@ -2,7 +2,7 @@
 
 All is counted while the trace is read; nothing of the trace itself is kept. Threads are told apart by pid. A continuous
 run is a row of PAUSE exits of a thread at one address, each within a millisecond of the one before it, as `pleemu run`
-counts them.
+counts them. Where a thread's time goes back nothing is counted: its run ends, and it is a new thread from there on.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from attrs import Factory, define, field
 
 from pleemu.errors import PleemuError
 from pleemu.observe.events import PAUSE_EXIT_NAMES
-from pleemu.trace.read import Seen, Unread, open_trace
+from pleemu.trace.read import WANTED, Seen, Unread, open_trace
 
 _RUN_GAP_NS = 1_000_000
 _LONGEST_RUNS = 10
+_SHOWN = 100  # letters of a line in an error
 _DIGITS = 16  # bits that an interval keeps in the counts behind its median
 
 
@@ -35,7 +36,7 @@ class Intervals:
     def add(self, ns: int) -> None:
         """Count a time."""
         self.least_ns = min(self.least_ns, ns) if self.count else ns
-        self.most_ns = max(self.most_ns, ns)
+        self.most_ns = max(self.most_ns, ns) if self.count else ns
         self.count += 1
         self.sum_ns += ns
         drop = max(0, ns.bit_length() - _DIGITS)
@@ -81,6 +82,7 @@ class _Thread:
     entered_ns: int | None = None
     paused_ns: int | None = None  # its latest exit is a PAUSE, and it has not been entered since
     left: bool = False  # and it has been switched out since
+    latest_ns: int = 0
     run: PauseRun | None = None
 
 
@@ -108,6 +110,10 @@ class Analysis:
     windows: Counter[int] = Factory(Counter)  # that it grew to
     switched_to: Counter[tuple[str, int]] = Factory(Counter)  # behind a PAUSE exit
     stayed: int = 0  # PAUSE exits whose thread was entered again without a switch
+    nameless: int = 0  # exits and entries that do not say of which thread
+    went_back: int = 0  # how often an event is earlier than the one before it
+    went_back_in: str = ""  # the first file with such an event
+    _latest_ns: int | None = None
     _threads: dict[tuple[int, str, int], _Thread] = field(factory=dict)
 
     @property
@@ -115,10 +121,13 @@ class Analysis:
         """PAUSE exits in all."""
         return sum(self.exits[name] for name in PAUSE_EXIT_NAMES)
 
-    def take(self, seen: Iterable[Seen]) -> None:
-        """Count the events of a trace."""
+    def take(self, seen: Iterable[Seen], name: str = "") -> None:
+        """Count the events of a trace, which is a file of that name."""
         for one in seen:
             self.events[one.event] += 1
+            if self._latest_ns is not None and one.time_ns < self._latest_ns:
+                self._go_back(self._latest_ns - one.time_ns, name)
+            self._latest_ns = one.time_ns
             self.begin_ns = one.time_ns if self.begin_ns is None else min(self.begin_ns, one.time_ns)
             self.end_ns = max(self.end_ns, one.time_ns)
             if one.event == "kvm_exit":
@@ -135,10 +144,25 @@ class Analysis:
         for thread in self._threads.values():
             self._end_run(thread)
         self._threads.clear()
+        self._latest_ns = None
+
+    def _go_back(self, ns: int, name: str) -> None:
+        """Count that time went back; pCPUs' clocks differ a little, but behind a longer step begins another trace."""
+        self.went_back += 1
+        self.went_back_in = self.went_back_in or name
+        if ns > _RUN_GAP_NS:
+            self.finish()
 
     def _thread(self, one: Seen) -> _Thread:
+        """Return an event's thread; if its latest event is later than this one, nothing is known of it."""
         key = (one.pid, "", -1) if one.pid > 0 else (one.pid, one.comm, one.values.get("vcpu_id", -1))
-        return self._threads.setdefault(key, _Thread())
+        self.nameless += one.pid < 0
+        thread = self._threads.setdefault(key, _Thread())
+        if one.time_ns < thread.latest_ns:
+            self._end_run(thread)
+            thread = self._threads[key] = _Thread()
+        thread.latest_ns = one.time_ns
+        return thread
 
     def _exit(self, one: Seen) -> None:
         thread = self._thread(one)
@@ -178,7 +202,7 @@ class Analysis:
         if thread.paused_ns is not None and thread.run is not None:
             first = thread.run.length == 1
             (self.first_exit_to_entry if first else self.exit_to_entry).add(one.time_ns - thread.paused_ns)
-            self.stayed += not thread.left
+            self.stayed += one.pid > 0 and not thread.left
         thread.paused_ns = None
         thread.entered_ns = one.time_ns
 
@@ -201,15 +225,20 @@ def analyze_files(paths: Iterable[Path]) -> Analysis:
     """Return what some traces say together. Raises `PleemuError` for a file without any event."""
     found = Analysis()
     for path in paths:
-        before, unread = found.events.total(), found.unread.count
-        found.take(open_trace(path, found.unread))
+        before, unread = found.events.total(), Unread()
+        found.take(open_trace(path, unread), str(path))
         found.finish()
         if found.events.total() == before:
-            lines = found.unread.count - unread
-            raise PleemuError(
-                f"{path}: {f'none of {lines} lines' if lines else 'nothing'} is an event; "
-                "give what `perf script` or `trace-cmd report` prints"
-            )
+            raise PleemuError(f"{path}: {_nothing(unread)}; {WANTED}")
+        found.unread.include(unread)
     if not found.events:
         raise PleemuError("analyze: no file is given; name files of traces")
     return found
+
+
+def _nothing(unread: Unread) -> str:
+    """Say of a file without events what it has instead."""
+    if not unread.count:
+        return "it holds no event"
+    _, number, line = unread.first[0]
+    return f"none of {unread.count} lines is an event, the first is line {number}, {line.strip()[:_SHOWN]!r}"

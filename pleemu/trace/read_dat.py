@@ -7,21 +7,28 @@ import mmap
 import re
 import struct
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from attrs import frozen
 
 from pleemu.errors import PleemuError
 from pleemu.observe.events import EXIT_REASONS, SVM_EXIT_REASONS
-from pleemu.trace.read import Seen
+from pleemu.trace.read import COUNTED, Seen, Unread, wrong_field
 from pleemu.trace.tracepoints import STATES, SVM, SVM_NUMBERS
 
 _FIELD = re.compile(
-    r"field:(?P<type>[^;]*?)\s*(?P<name>\w+)(?P<array>\[[^\]]*\])?;\s*offset:(\d+);\s*size:(\d+);\s*signed:(\d)"
+    r"field:(?P<type>[^;]*?)\s*(?P<name>\w+)(?P<array>\[[^\]]*\])?;\s*offset:(\d{1,9});\s*size:(\d{1,9});\s*signed:(\d)"
 )
+_PID = re.compile(r"[0-9]{1,10}")
 _PADDING, _EXTEND, _STAMP = 29, 30, 31
+_MISSED, _MISSED_STORED, _COMMIT = 1 << 31, 1 << 30, (1 << 27) - 1  # of the second word of a page
+_PAGE_HEAD = 16  # bytes: the time, and how much is used
+_CUT_OFF = "it is cut off"
 _SVM_NAMES = {SVM_NUMBERS[number]: name for number, name in SVM_EXIT_REASONS.items()}
+
+
+class _Damaged(Exception):
+    """Says what is wrong with a file."""
 
 
 @frozen
@@ -41,6 +48,8 @@ class _Format:
 
     def values(self, data: bytes) -> dict[str, Any]:
         found: dict[str, Any] = {}
+        if any(one.offset + one.size > len(data) for one in self.members):
+            raise _Damaged(f"an event {self.name} is shorter than its fields")
         for one in self.members:
             part = data[one.offset : one.offset + one.size]
             found[one.name] = (
@@ -61,9 +70,14 @@ class _Cursor:
     def take(self, size: int) -> bytes:
         part = self._data[self.place : self.place + size]
         if size < 0 or len(part) < size:
-            raise ValueError("it ends too early")
+            raise _Damaged(_CUT_OFF)
         self.place += size
         return part
+
+    @property
+    def size(self) -> int:
+        """Bytes in the whole file."""
+        return len(self._data)
 
     def number(self, size: int) -> int:
         return int.from_bytes(self.take(size), "little")
@@ -71,23 +85,24 @@ class _Cursor:
     def word(self) -> str:
         end = self._data.find(b"\0", self.place, self.place + 256)
         if end < 0:
-            raise ValueError("a name does not end")
+            raise _Damaged("a name does not end" if self.place + 256 <= self.size else _CUT_OFF)
         return self.take(end - self.place + 1)[:-1].decode("ascii", "replace")
 
 
-def read_dat(path: Path) -> Iterator[Seen]:
+def read_dat(file: BinaryIO, name: str, unread: Unread) -> Iterator[Seen]:
     """Yield the events of a file in the order of their times. Raises `PleemuError` for what is no such file."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             formats, comms, page, places = _head(_Cursor(data))
-            cpus = (_events(data, cpu, place, size, page) for cpu, (place, size) in enumerate(places))
+            cpus = (_events(data, cpu, *place, page, unread) for cpu, place in enumerate(places))
             for time_ns, cpu, record in heapq.merge(*cpus, key=lambda one: one[:2]):
                 seen = _seen(formats, comms, time_ns, cpu, record)
                 if seen is not None:
                     yield seen
-        except (ValueError, struct.error) as error:
+        except (_Damaged, struct.error) as error:
+            what = error if isinstance(error, _Damaged) else _CUT_OFF
             raise PleemuError(
-                f"{path}: this trace.dat cannot be read: {error}; give the text that `trace-cmd report` makes of it"
+                f"{name}: this trace.dat cannot be read: {what}; give the text that `trace-cmd report` makes of it"
             ) from None
 
 
@@ -97,26 +112,34 @@ def _seen(formats: dict[int, _Format], comms: dict[int, str], time_ns: int, cpu:
     if known is None:
         return None
     values = known.values(record)
-    if known.name == "kvm_exit":
-        names = _SVM_NAMES if values.get("isa") == SVM else EXIT_REASONS
-        reason = values.get("exit_reason", 0)
-        values["exit_reason"] = names.get(reason, f"{reason:#x}")
-    if "prev_state" in values:
-        values["prev_state"] = STATES.get(values["prev_state"], f"{values['prev_state']:#x}")
+    _name(values, "exit_reason", _SVM_NAMES if values.get("isa") == SVM else EXIT_REASONS)
+    _name(values, "prev_state", STATES)
+    missing = wrong_field(values, COUNTED.get(known.name, {}))
+    if missing is not None:
+        raise _Damaged(f"its {known.name} has no {missing}")
     return Seen(time_ns, cpu, "<idle>" if pid == 0 else comms.get(pid, ""), pid, known.system, known.name, values)
+
+
+def _name(values: dict[str, Any], field: str, names: dict[int, str]) -> None:
+    """Put the name of a number in its place; one that has none is printed in hexadecimal."""
+    number = values.get(field)
+    if isinstance(number, int):
+        values[field] = names.get(number, f"{number:#x}")
 
 
 def _head(cursor: _Cursor) -> tuple[dict[int, _Format], dict[int, str], int, list[tuple[int, int]]]:
     cursor.take(10)
     version = cursor.word()
     if version != "6":
-        raise ValueError(f"it has version {version}, not 6")
+        raise _Damaged(f"it has version {version}, not 6")
     if cursor.take(2) != b"\0\x08":
-        raise ValueError("it is of a big-endian or 32-bit machine")
+        raise _Damaged("it is of a big-endian or 32-bit machine")
     page = cursor.number(4)
+    if page < _PAGE_HEAD:
+        raise _Damaged(f"its pages have {page} bytes")
     for name in ("header_page", "header_event"):
         if cursor.word() != name:
-            raise ValueError(f"it has no {name}")
+            raise _Damaged(f"it has no {name}")
         cursor.take(cursor.number(8))
     formats: dict[int, _Format] = {}
     groups = [("ftrace", cursor.number(4))]
@@ -132,7 +155,7 @@ def _head(cursor: _Cursor) -> tuple[dict[int, _Format], dict[int, str], int, lis
     cursor.take(cursor.number(4))
     cursor.take(cursor.number(4))
     lines = cursor.take(cursor.number(8)).decode("utf-8", "replace").splitlines()
-    comms = {int(pid): comm for pid, _, comm in (line.partition(" ") for line in lines) if pid.isdecimal()}
+    comms = {int(pid): comm for pid, _, comm in (line.partition(" ") for line in lines) if _PID.fullmatch(pid)}
     cpus = cursor.number(4)
     kind = cursor.take(10)
     if kind == b"options  \0":
@@ -140,16 +163,19 @@ def _head(cursor: _Cursor) -> tuple[dict[int, _Format], dict[int, str], int, lis
             cursor.take(cursor.number(4))
         kind = cursor.take(10)
     if kind != b"flyrecord\0":
-        raise ValueError("it is no recording of pCPUs")
-    return formats, comms, page, [(cursor.number(8), cursor.number(8)) for _ in range(cpus)]
+        raise _Damaged("it is no recording of pCPUs")
+    places = [(cursor.number(8), cursor.number(8)) for _ in range(cpus)]
+    if any(place + size > cursor.size for place, size in places):
+        raise _Damaged(_CUT_OFF)
+    return formats, comms, page, places
 
 
 def _take_formats(cursor: _Cursor, formats: dict[int, _Format], system: str, count: int) -> None:
     for _ in range(count):
         text = cursor.take(cursor.number(8)).decode("utf-8", "replace")
-        name, number = re.search(r"name: (\S+)", text), re.search(r"ID: (\d+)", text)
+        name, number = re.search(r"name: (\S+)", text), re.search(r"ID: (\d{1,9})", text)
         if name is None or number is None:
-            raise ValueError("an event has no name")
+            raise _Damaged("an event has no name")
         members = tuple(
             _Member(one["name"], int(one[4]), int(one[5]), one[6] == "1", bool(one["array"]) and "char" in one["type"])
             for one in _FIELD.finditer(text)
@@ -158,12 +184,16 @@ def _take_formats(cursor: _Cursor, formats: dict[int, _Format], system: str, cou
         formats[int(number[1])] = _Format(system, name[1], members)
 
 
-def _events(data: mmap.mmap, cpu: int, place: int, size: int, page: int) -> Iterator[tuple[int, int, bytes]]:
+def _events(
+    data: mmap.mmap, cpu: int, place: int, size: int, page: int, unread: Unread
+) -> Iterator[tuple[int, int, bytes]]:
     for begin in range(place, place + size, page):
         time_ns, commit = struct.unpack_from("<QQ", data, begin)
-        at, end = begin + 16, begin + 16 + (commit & 0xFFFFF)
-        if end > begin + page:
-            raise ValueError(f"a page of pCPU {cpu} claims more than it holds")
+        at, end = begin + _PAGE_HEAD, begin + _PAGE_HEAD + (commit & _COMMIT)
+        if end > min(begin + page, place + size):
+            raise _Damaged(f"a page of pCPU {cpu} claims more than it holds")
+        if commit & _MISSED:
+            unread.lose(struct.unpack_from("<Q", data, end)[0] if commit & _MISSED_STORED else None)
         while at + 4 <= end:
             (head,) = struct.unpack_from("<I", data, at)
             kind, delta = head & 31, head >> 5
@@ -182,6 +212,6 @@ def _events(data: mmap.mmap, cpu: int, place: int, size: int, page: int) -> Iter
                 at += 0 if kind else 4
                 time_ns += delta
                 if length < 8 or at + length > end:
-                    raise ValueError(f"an event of pCPU {cpu} does not end")
+                    raise _Damaged(f"an event of pCPU {cpu} does not end")
                 yield time_ns, cpu, data[at : at + length]
                 at += length
