@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import attrs
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CoercionError, CycloptsError, Parameter, Token
 
 from pleemu.errors import PleemuError
+from pleemu.fields import parse_integer, show
 from pleemu.overrides import Overrides, parse_settings, parse_time_ms, split_dotted
 from pleemu.report.help_text import compare_help, conform_help, disasm_help, explain_help, run_help
 from pleemu.reproduce.help_text import reproduce_help
@@ -39,16 +40,28 @@ app = App(
 )
 
 
+def _whole_number(_: type, tokens: Sequence[Token]) -> int:
+    """Read an integer as fields are read: cyclopts would make 2 of 1.5."""
+    (token,) = tokens
+    value = parse_integer(token.value)
+    if not isinstance(value, int):
+        raise CoercionError(msg=f"{show(value)} is not a whole number; use one, as in 12", token=token)
+    return value
+
+
+Whole = Annotated[int, Parameter(converter=_whole_number)]  # every integer that a command takes
+
+
 @Parameter(name="*")
 @attrs.frozen(kw_only=True)
 class Changes:
     """What all runs take; each is a shorthand of a scenario field."""
 
-    seed: Annotated[int | None, Parameter(help="Seed of all random choices.")] = None
+    seed: Annotated[Whole | None, Parameter(help="Seed of all random choices.")] = None
     duration: Annotated[str | None, Parameter(help="Time to emulate: 50ms, 2s, 300us; a bare number is ms.")] = None
-    vms: Annotated[int | None, Parameter(help="Number of VMs; more than there are repeat the given ones.")] = None
-    vcpus: Annotated[int | None, Parameter(help="vCPUs of every VM.")] = None
-    pcpus: Annotated[int | None, Parameter(help="Physical CPUs.")] = None
+    vms: Annotated[Whole | None, Parameter(help="Number of VMs; more than there are repeat the given ones.")] = None
+    vcpus: Annotated[Whole | None, Parameter(help="vCPUs of every VM.")] = None
+    pcpus: Annotated[Whole | None, Parameter(help="Physical CPUs.")] = None
     cc: Annotated[
         str | None, Parameter(help="C compiler: cc, gcc, gcc-12, clang, ziglang; by default what is found.")
     ] = None
@@ -355,8 +368,8 @@ def check(
     policy: Annotated[str, Parameter(help="Yield policy; parts are joined with +.")],
     /,
     *,
-    examples: Annotated[int, Parameter(help="Machines to make.")] = 60,
-    seed: Annotated[int, Parameter(help="Seed of all machines.")] = 0,
+    examples: Annotated[Whole, Parameter(help="Machines to make.")] = 60,
+    seed: Annotated[Whole, Parameter(help="Seed of all machines.")] = 0,
     scheduler: Annotated[
         tuple[str, ...],
         Parameter(negative=(), show_default=False, help="Host scheduler; given twice, both; by default all that fit."),
@@ -394,7 +407,7 @@ def check(
 def boost_latency(
     *,
     tasks: Annotated[
-        tuple[int, ...], Parameter(negative=(), show_default=False, help="Tasks that compete; given twice, both.")
+        tuple[Whole, ...], Parameter(negative=(), show_default=False, help="Tasks that compete; given twice, both.")
     ] = (),
     overrun: Annotated[
         tuple[str, ...],
@@ -434,8 +447,8 @@ def reproduce(
     *evaluations: Annotated[
         str, Parameter(help="talk, four-vms, ready-2019, wait-early, series-2025, locks; by default all.", negative=())
     ],
-    seeds: Annotated[int | None, Parameter(help="Seeds; by default 12 of the talk, 8 of the others.")] = None,
-    jobs: Annotated[int | None, Parameter(help="Processes; by default one for each CPU.")] = None,
+    seeds: Annotated[Whole | None, Parameter(help="Seeds; by default 12 of the talk, 8 of the others.")] = None,
+    jobs: Annotated[Whole | None, Parameter(help="Processes; by default one for each CPU.")] = None,
     quick: Annotated[
         bool, Parameter(negative=(), show_default=False, help="Two seeds and short runs: to see that it works.")
     ] = False,
@@ -574,6 +587,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with _output():
             sys.stdout.flush()
     except PleemuError as error:
+        return _fail(str(error))
+    except CoercionError as error:  # names the option, and says what it takes
         return _fail(str(error))
     except CycloptsError as error:
         return _fail(f"{error}\nSee pleemu --help, or pleemu COMMAND --help.")
