@@ -7,7 +7,7 @@ import importlib.util
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from pleemu.experiment.in_hand import Result
+    from pleemu.policy import Policy
     from pleemu.scenario import Scenario
 
 JOBS_LIMIT = 1024
@@ -127,12 +128,11 @@ class Pictures:
     ] = None
     plot: Annotated[Path | None, Parameter(help="Draw a figure to this file: .png, .svg, .pdf.")] = None
 
-    def check(self) -> None:
-        """Refuse, before a long run, what could not be written."""
-        from pleemu.report.whole_file import check_folder
+    def check(self, runs: Iterable[tuple[Scenario, Policy]], *, trace: Path | None = None) -> None:
+        """Refuse, before a long run, what could not be written, and what would overwrite something."""
+        from pleemu.experiment.outputs import check_outputs
 
-        if self.report is not None:
-            check_folder("--report", self.report)
+        check_outputs({"--trace": trace, "--report": self.report, "--plot": self.plot}, runs)
         if self.plot is not None:
             from pleemu.report.figures import check_plot
 
@@ -180,12 +180,13 @@ def run(
     """Run a scenario once and report exits, continuous runs, directed yields and shares."""
     from pleemu.catalogue import find
     from pleemu.experiment.single import run_once
+    from pleemu.policy import policy as policy_named
     from pleemu.report.json_form import run_json
     from pleemu.report.progress import progress_bar
     from pleemu.report.run_report import run_report, schedule_line
 
     chosen = changes.apply(find(scenario, *more), policy=policy)
-    pictures.check()
+    pictures.check([(chosen, policy_named(chosen.policy))], trace=trace)
     _prepare()
     with progress_bar() as show:
         on_progress = None if show is None else lambda done, total: show(chosen.name, done, total)
@@ -233,7 +234,7 @@ def compare(
     from pleemu.report.progress import progress_bar
 
     compared = cases_of(changes.apply(find(scenario, *more)), policies, across)
-    pictures.check()
+    pictures.check((case.scenario, case.policy) for case in compared.cases)
     _prepare()
     with progress_bar() as show:
         on_progress = None if show is None else lambda one, done, total: show(one.name, done, total)

@@ -482,6 +482,7 @@ class Scenario:
     thread: tuple[Thread, ...] = tables(Thread, default=())
     variant: tuple[Variant, ...] = tables(Variant, default=())
     folder: Path = field(default=Path(), eq=False)  # where programs are looked for; not part of the TOML
+    file: Path | None = field(default=None, eq=False)  # the TOML itself, if it comes from a file
 
     def kvm_under(self, chosen: Policy) -> Any:
         """Return the parameters of KVM under a policy: those that are given, and its generation's defaults."""
@@ -594,12 +595,12 @@ def with_fields(scenario: Scenario, fields: Mapping[str, Any]) -> Scenario:
         if path.partition(".")[0] == "variant":
             raise FieldError(path, "cannot be changed by a row of a comparison; name a field of the scenario")
         assign(data, Scenario, path, value)
-    return from_dict(data, folder=scenario.folder)
+    return from_dict(data, folder=scenario.folder, file=scenario.file)
 
 
-def from_dict(data: Mapping[str, Any], *, folder: Path = Path()) -> Scenario:
+def from_dict(data: Mapping[str, Any], *, folder: Path = Path(), file: Path | None = None) -> Scenario:
     """Make a scenario from plain values, as in a TOML file or in a run's JSON."""
-    return attrs.evolve(structure(Scenario, data), folder=folder)
+    return attrs.evolve(structure(Scenario, data), folder=folder, file=file)
 
 
 def set_field(scenario: Scenario, path: str, given: str) -> Scenario:
@@ -615,7 +616,7 @@ def set_fields(scenario: Scenario, given: Mapping[str, str]) -> Scenario:
     data = scenario.to_dict()
     for path, value in given.items():
         assign(data, Scenario, path, value)
-    return from_dict(data, folder=scenario.folder)
+    return from_dict(data, folder=scenario.folder, file=scenario.file)
 
 
 def _refuse_programs(data: Mapping[str, Any]) -> None:
@@ -645,6 +646,6 @@ def load(path: str | Path) -> Scenario:
         raise ScenarioError(f"{path}: {error}") from None
     data.setdefault("name", path.parent.resolve().name if path.name == "scenario.toml" else path.stem)
     try:
-        return from_dict(data, folder=path.parent)
+        return from_dict(data, folder=path.parent, file=path)
     except ScenarioError as error:
         raise ScenarioError(f"{path}: {error}") from None

@@ -249,7 +249,7 @@ BAD = {
     "parameters of nothing": (["list", "parameters"], "of which guest?"),
     "no scenario": (["run"], "SCENARIO"),
     "two scenarios": (["run", "mine.toml", "other"], "other"),
-    "trace": (["run", "guest.S", "--trace", "absent/trace.txt"], "absent/trace.txt: the trace cannot be written"),
+    "trace": (["run", "guest.S", "--trace", "absent/trace.txt"], "--trace absent/trace.txt: there is no folder absent"),
 }
 
 
