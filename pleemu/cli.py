@@ -469,7 +469,7 @@ def reproduce(
     from pleemu.reproduce.bar import evaluation_bar
     from pleemu.reproduce.evaluate import evaluate
     from pleemu.reproduce.markdown import markdown_findings
-    from pleemu.reproduce.outcome import write_outcome
+    from pleemu.reproduce.outcome import check_outcome, write_outcome
     from pleemu.reproduce.plain import results_json
     from pleemu.reproduce.plan import plan
     from pleemu.reproduce.terminal import terminal_report
@@ -479,6 +479,7 @@ def reproduce(
         raise PleemuError(f"--jobs {jobs} is out of range; use 1 to {JOBS_LIMIT}")
     if markdown and json:
         raise PleemuError("--markdown and --json both say what to print; use one of them")
+    check_outcome(output)
     try:
         with evaluation_bar() as show:
             results = evaluate(chosen, output, processes=jobs or len(os.sched_getaffinity(0)), progress=show, say=_say)
