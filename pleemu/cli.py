@@ -7,15 +7,16 @@ import importlib.util
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import attrs
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CoercionError, CycloptsError, Parameter, Token
 
 from pleemu.errors import PleemuError
+from pleemu.fields import parse_integer, show
 from pleemu.overrides import Overrides, parse_settings, parse_time_ms, split_dotted
 from pleemu.report.help_text import compare_help, conform_help, disasm_help, explain_help, run_help
 from pleemu.reproduce.help_text import reproduce_help
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from pleemu.experiment.in_hand import Result
+    from pleemu.policy import Policy
     from pleemu.scenario import Scenario
 
 JOBS_LIMIT = 1024
@@ -39,16 +41,28 @@ app = App(
 )
 
 
+def _whole_number(_: type, tokens: Sequence[Token]) -> int:
+    """Read an integer as fields are read: cyclopts would make 2 of 1.5."""
+    (token,) = tokens
+    value = parse_integer(token.value)
+    if not isinstance(value, int):
+        raise CoercionError(msg=f"{show(value)} is not a whole number; use one, as in 12", token=token)
+    return value
+
+
+Whole = Annotated[int, Parameter(converter=_whole_number)]  # every integer that a command takes
+
+
 @Parameter(name="*")
 @attrs.frozen(kw_only=True)
 class Changes:
     """What all runs take; each is a shorthand of a scenario field."""
 
-    seed: Annotated[int | None, Parameter(help="Seed of all random choices.")] = None
+    seed: Annotated[Whole | None, Parameter(help="Seed of all random choices.")] = None
     duration: Annotated[str | None, Parameter(help="Time to emulate: 50ms, 2s, 300us; a bare number is ms.")] = None
-    vms: Annotated[int | None, Parameter(help="Number of VMs; more than there are repeat the given ones.")] = None
-    vcpus: Annotated[int | None, Parameter(help="vCPUs of every VM.")] = None
-    pcpus: Annotated[int | None, Parameter(help="Physical CPUs.")] = None
+    vms: Annotated[Whole | None, Parameter(help="Number of VMs; more than there are repeat the given ones.")] = None
+    vcpus: Annotated[Whole | None, Parameter(help="vCPUs of every VM.")] = None
+    pcpus: Annotated[Whole | None, Parameter(help="Physical CPUs.")] = None
     cc: Annotated[
         str | None, Parameter(help="C compiler: cc, gcc, gcc-12, clang, ziglang; by default what is found.")
     ] = None
@@ -114,12 +128,11 @@ class Pictures:
     ] = None
     plot: Annotated[Path | None, Parameter(help="Draw a figure to this file: .png, .svg, .pdf.")] = None
 
-    def check(self) -> None:
-        """Refuse, before a long run, what could not be written."""
-        from pleemu.report.whole_file import check_folder
+    def check(self, runs: Iterable[tuple[Scenario, Policy]], *, trace: Path | None = None) -> None:
+        """Refuse, before a long run, what could not be written, and what would overwrite something."""
+        from pleemu.experiment.outputs import check_outputs
 
-        if self.report is not None:
-            check_folder("--report", self.report)
+        check_outputs({"--trace": trace, "--report": self.report, "--plot": self.plot}, runs)
         if self.plot is not None:
             from pleemu.report.figures import check_plot
 
@@ -167,12 +180,13 @@ def run(
     """Run a scenario once and report exits, continuous runs, directed yields and shares."""
     from pleemu.catalogue import find
     from pleemu.experiment.single import run_once
+    from pleemu.policy import policy as policy_named
     from pleemu.report.json_form import run_json
     from pleemu.report.progress import progress_bar
     from pleemu.report.run_report import run_report, schedule_line
 
     chosen = changes.apply(find(scenario, *more), policy=policy)
-    pictures.check()
+    pictures.check([(chosen, policy_named(chosen.policy))], trace=trace)
     _prepare()
     with progress_bar() as show:
         on_progress = None if show is None else lambda done, total: show(chosen.name, done, total)
@@ -220,7 +234,7 @@ def compare(
     from pleemu.report.progress import progress_bar
 
     compared = cases_of(changes.apply(find(scenario, *more)), policies, across)
-    pictures.check()
+    pictures.check((case.scenario, case.policy) for case in compared.cases)
     _prepare()
     with progress_bar() as show:
         on_progress = None if show is None else lambda one, done, total: show(one.name, done, total)
@@ -355,8 +369,8 @@ def check(
     policy: Annotated[str, Parameter(help="Yield policy; parts are joined with +.")],
     /,
     *,
-    examples: Annotated[int, Parameter(help="Machines to make.")] = 60,
-    seed: Annotated[int, Parameter(help="Seed of all machines.")] = 0,
+    examples: Annotated[Whole, Parameter(help="Machines to make.")] = 60,
+    seed: Annotated[Whole, Parameter(help="Seed of all machines.")] = 0,
     scheduler: Annotated[
         tuple[str, ...],
         Parameter(negative=(), show_default=False, help="Host scheduler; given twice, both; by default all that fit."),
@@ -394,7 +408,7 @@ def check(
 def boost_latency(
     *,
     tasks: Annotated[
-        tuple[int, ...], Parameter(negative=(), show_default=False, help="Tasks that compete; given twice, both.")
+        tuple[Whole, ...], Parameter(negative=(), show_default=False, help="Tasks that compete; given twice, both.")
     ] = (),
     overrun: Annotated[
         tuple[str, ...],
@@ -434,8 +448,8 @@ def reproduce(
     *evaluations: Annotated[
         str, Parameter(help="talk, four-vms, ready-2019, wait-early, series-2025, locks; by default all.", negative=())
     ],
-    seeds: Annotated[int | None, Parameter(help="Seeds; by default 12 of the talk, 8 of the others.")] = None,
-    jobs: Annotated[int | None, Parameter(help="Processes; by default one for each CPU.")] = None,
+    seeds: Annotated[Whole | None, Parameter(help="Seeds; by default 12 of the talk, 8 of the others.")] = None,
+    jobs: Annotated[Whole | None, Parameter(help="Processes; by default one for each CPU.")] = None,
     quick: Annotated[
         bool, Parameter(negative=(), show_default=False, help="Two seeds and short runs: to see that it works.")
     ] = False,
@@ -455,7 +469,7 @@ def reproduce(
     from pleemu.reproduce.bar import evaluation_bar
     from pleemu.reproduce.evaluate import evaluate
     from pleemu.reproduce.markdown import markdown_findings
-    from pleemu.reproduce.outcome import write_outcome
+    from pleemu.reproduce.outcome import check_outcome, write_outcome
     from pleemu.reproduce.plain import results_json
     from pleemu.reproduce.plan import plan
     from pleemu.reproduce.terminal import terminal_report
@@ -465,6 +479,7 @@ def reproduce(
         raise PleemuError(f"--jobs {jobs} is out of range; use 1 to {JOBS_LIMIT}")
     if markdown and json:
         raise PleemuError("--markdown and --json both say what to print; use one of them")
+    check_outcome(output)
     try:
         with evaluation_bar() as show:
             results = evaluate(chosen, output, processes=jobs or len(os.sched_getaffinity(0)), progress=show, say=_say)
@@ -574,6 +589,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with _output():
             sys.stdout.flush()
     except PleemuError as error:
+        return _fail(str(error))
+    except CoercionError as error:  # names the option, and says what it takes
         return _fail(str(error))
     except CycloptsError as error:
         return _fail(f"{error}\nSee pleemu --help, or pleemu COMMAND --help.")

@@ -55,7 +55,7 @@ def integer(default: Any, low: int, high: int, help: str, *, unit: str = "", ori
         if not low <= value <= high:
             raise FieldError(attribute.name, f"{show(value)} is out of range; {right}")
 
-    parse = _parse_optional_integer if none else _parse_integer
+    parse = _parse_optional_integer if none else parse_integer
     return _field(default, check, help=help, unit=unit, origin=origin, none=none, parse=parse)
 
 
@@ -176,7 +176,8 @@ def tuple_of_list(value: Any) -> Any:
 _TRUTH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
-def _parse_integer(given: str) -> Any:
+def parse_integer(given: str) -> Any:
+    """Return a whole number, decimal or as 0x10, or the text that is none."""
     for base in (10, 0):
         try:
             return int(given, base)
@@ -186,7 +187,7 @@ def _parse_integer(given: str) -> Any:
 
 
 def _parse_optional_integer(given: str) -> Any:
-    return None if given.lower() == "none" else _parse_integer(given)
+    return None if given.lower() == "none" else parse_integer(given)
 
 
 def _parse_number(given: str) -> Any:

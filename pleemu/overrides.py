@@ -51,7 +51,7 @@ class Overrides:
             data["duration_ms"] = parse_time_ms("duration", self.duration)
         for path, value in {**self._shorthands(), **self.fields}.items():
             assign(data, Scenario, path, value)
-        return from_dict(data, folder=scenario.folder)
+        return from_dict(data, folder=scenario.folder, file=scenario.file)
 
     def _shorthands(self) -> dict[str, Any]:
         given = {

@@ -41,12 +41,17 @@ def shipped_profiles() -> dict[str, Path]:
 
 def profile(name: str, folder: Path) -> Profile:
     """Return a profile: a shipped one by its name, or a TOML file, from ``folder`` on. Raises ScenarioError."""
+    return _read(profile_path(name, folder))
+
+
+def profile_path(name: str, folder: Path) -> Path:
+    """Return the file of a profile."""
     if name.endswith(".toml"):
-        return _read(folder / name)
+        return folder / name
     shipped = shipped_profiles()
     if name not in shipped:
         raise ScenarioError(f"unknown profile {name!r}{nearest(name, shipped)}; known are {', '.join(shipped)}")
-    return _read(shipped[name])
+    return shipped[name]
 
 
 @functools.cache

@@ -45,6 +45,7 @@ VCPU_LIMIT = 4096  # of all VMs together
 THREAD_LIMIT = 1024  # of all tables [[thread]] together
 MEMORY_LIMIT_KIB = 4 << 20  # of all VMs together: 4 GiB of host memory
 COMM_LIMIT = 15  # TASK_COMM_LEN without its zero
+IDLE = "idle"  # who runs on a pCPU when nobody else does
 _OF_PRESET = "that of the processor"
 _CYCLES = {"unit": "core cycles", "none": _OF_PRESET}
 _CALIBRATED = "calibrated: "
@@ -434,6 +435,11 @@ class Thread:
         parse=parse_pinning,
     )
 
+    @property
+    def copies(self) -> tuple[str, ...]:
+        """The names of its copies."""
+        return tuple(f"{self.name}/{copy}" for copy in range(self.count)) if self.count > 1 else (self.name,)
+
     def __attrs_post_init__(self) -> None:
         if 0 < self.period_us < self.busy_us:
             raise FieldError(
@@ -482,6 +488,7 @@ class Scenario:
     thread: tuple[Thread, ...] = tables(Thread, default=())
     variant: tuple[Variant, ...] = tables(Variant, default=())
     folder: Path = field(default=Path(), eq=False)  # where programs are looked for; not part of the TOML
+    file: Path | None = field(default=None, eq=False)  # the TOML itself, if it comes from a file
 
     def kvm_under(self, chosen: Policy) -> Any:
         """Return the parameters of KVM under a policy: those that are given, and its generation's defaults."""
@@ -535,6 +542,11 @@ class Scenario:
         names = (program,) if isinstance(program, str) else program
         return Program(tuple(folder / name for name in names), vm.cc, vm.cflags)
 
+    def thread_names(self) -> tuple[str, ...]:
+        """Return what each thread is called, no two the same: the vCPUs through all VMs, then those of the host."""
+        vcpus = [f"{vm.name}/{vcpu}" for vm in self.vm for vcpu in range(vm.vcpus)]
+        return (*vcpus, *(name for one in self.thread for name in one.copies))
+
     def allowed_pcpus(self) -> tuple[Sequence[int], ...]:
         """Return the pCPUs that each thread may run on: the vCPUs' through all VMs, then those of the host."""
         places = [(vm.pinning, index) for vm in self.vm for index in range(vm.vcpus)]
@@ -558,7 +570,6 @@ class Scenario:
                 raise FieldError(f"{where}.name", f"{vm.name!r} is also the name of vm.{names[vm.name]}; use another")
             names[vm.name] = number_of_vm
             check_places(vm.pinning, where=where, count=vm.vcpus, field="vcpus", pcpus=self.hardware.pcpus)
-        self._check_threads()
         rows = [variant.name for variant in self.variant]
         for number_of_variant, name in enumerate(rows):
             if name in rows[:number_of_variant]:
@@ -570,6 +581,7 @@ class Scenario:
             raise FieldError("vm", f"{vcpus} vCPUs in all VMs together are too many; use at most {VCPU_LIMIT}")
         if memory_kib > MEMORY_LIMIT_KIB:
             raise FieldError("vm", f"{memory_kib} KiB in all VMs together are too much; use at most {MEMORY_LIMIT_KIB}")
+        self._check_threads()
         try:
             check_points(self.points or (), self.hardware.pcpus, len(self.allowed_pcpus()))
         except ScenarioError as error:
@@ -577,11 +589,21 @@ class Scenario:
 
     def _check_threads(self) -> None:
         names = [thread.name for thread in self.thread]
+        taken = {
+            f"{vm.name}/{vcpu}": f"a vCPU of vm.{number}"
+            for number, vm in enumerate(self.vm)
+            for vcpu in range(vm.vcpus)
+        }
+        taken[IDLE] = "the thread of an idle pCPU"
         for number_of_thread, thread in enumerate(self.thread):
             where = f"thread.{number_of_thread}"
             if thread.name in names[:number_of_thread]:
                 other = f"thread.{names.index(thread.name)}"
                 raise FieldError(f"{where}.name", f"{thread.name!r} is also the name of {other}; use another")
+            for name in (thread.name, *thread.copies):
+                if name in taken:
+                    raise FieldError(f"{where}.name", f"{name!r} is also the name of {taken[name]}; use another")
+            taken |= dict.fromkeys(thread.copies, f"a copy of {where}")
             check_places(thread.pinning, where=where, count=thread.count, field="count", pcpus=self.hardware.pcpus)
         if (threads := sum(thread.count for thread in self.thread)) > THREAD_LIMIT:
             raise FieldError("thread", f"{threads} threads are too many; use at most {THREAD_LIMIT}")
@@ -594,12 +616,12 @@ def with_fields(scenario: Scenario, fields: Mapping[str, Any]) -> Scenario:
         if path.partition(".")[0] == "variant":
             raise FieldError(path, "cannot be changed by a row of a comparison; name a field of the scenario")
         assign(data, Scenario, path, value)
-    return from_dict(data, folder=scenario.folder)
+    return from_dict(data, folder=scenario.folder, file=scenario.file)
 
 
-def from_dict(data: Mapping[str, Any], *, folder: Path = Path()) -> Scenario:
+def from_dict(data: Mapping[str, Any], *, folder: Path = Path(), file: Path | None = None) -> Scenario:
     """Make a scenario from plain values, as in a TOML file or in a run's JSON."""
-    return attrs.evolve(structure(Scenario, data), folder=folder)
+    return attrs.evolve(structure(Scenario, data), folder=folder, file=file)
 
 
 def set_field(scenario: Scenario, path: str, given: str) -> Scenario:
@@ -615,7 +637,7 @@ def set_fields(scenario: Scenario, given: Mapping[str, str]) -> Scenario:
     data = scenario.to_dict()
     for path, value in given.items():
         assign(data, Scenario, path, value)
-    return from_dict(data, folder=scenario.folder)
+    return from_dict(data, folder=scenario.folder, file=scenario.file)
 
 
 def _refuse_programs(data: Mapping[str, Any]) -> None:
@@ -645,6 +667,6 @@ def load(path: str | Path) -> Scenario:
         raise ScenarioError(f"{path}: {error}") from None
     data.setdefault("name", path.parent.resolve().name if path.name == "scenario.toml" else path.stem)
     try:
-        return from_dict(data, folder=path.parent)
+        return from_dict(data, folder=path.parent, file=path)
     except ScenarioError as error:
         raise ScenarioError(f"{path}: {error}") from None

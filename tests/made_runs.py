@@ -20,7 +20,7 @@ from pleemu.machine.result import (
 )
 from pleemu.observe.records import MIGRATIONS
 from pleemu.policy import POLICIES
-from pleemu.scenario import Hardware, Scenario, Thread, Variant, Vm
+from pleemu.scenario import IDLE, Hardware, Scenario, Thread, Variant, Vm
 
 COLUMNS = 128
 
@@ -155,7 +155,9 @@ any_name = st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), min_siz
 )
 _nices = st.just(0) | st.integers(-20, 19)
 _settings = st.lists(any_name.map("host.hz={}".format), min_size=1, max_size=2)
-_comms = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=15)
+_comms = st.text(
+    st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="/"), min_size=1, max_size=15
+).filter(lambda name: name != IDLE)
 _threads = st.builds(
     Thread,
     name=_comms,
@@ -182,7 +184,9 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         vm=tuple(
             Vm(name=name, program=draw(any_name), vcpus=draw(st.integers(1, 5)), nice=draw(_nices)) for name in names
         ),
-        thread=draw(st.lists(_threads, max_size=2, unique_by=lambda one: one.name)),
+        thread=draw(
+            st.lists(_threads.filter(lambda one: one.name not in names), max_size=2, unique_by=lambda one: one.name)
+        ),
         variant=draw(st.lists(_variants, max_size=2, unique_by=lambda one: one.name)),
     )
 

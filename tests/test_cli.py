@@ -13,7 +13,7 @@ import pytest
 from made_runs import storm
 
 from pleemu import catalogue
-from pleemu.cli import main
+from pleemu.cli import app, main
 from pleemu.experiment.compare import by_variant
 from pleemu.kernel import CFS, CHAOS, EEVDF
 from pleemu.machine import run as machine_run
@@ -249,7 +249,7 @@ BAD = {
     "parameters of nothing": (["list", "parameters"], "of which guest?"),
     "no scenario": (["run"], "SCENARIO"),
     "two scenarios": (["run", "mine.toml", "other"], "other"),
-    "trace": (["run", "guest.S", "--trace", "absent/trace.txt"], "absent/trace.txt: the trace cannot be written"),
+    "trace": (["run", "guest.S", "--trace", "absent/trace.txt"], "--trace absent/trace.txt: there is no folder absent"),
 }
 
 
@@ -265,6 +265,43 @@ def test_bad_input_is_one_clear_message(
     assert printed.err.startswith("pleemu: error: ")
     assert message in printed.err
     assert not printed.out
+
+
+def integer_options() -> list[tuple[str, str]]:
+    """Return every option of every command that takes a whole number."""
+    return [
+        (command, argument.name)
+        for command in app.resolved_commands()
+        if not command.startswith("-") and command != "new"  # which has but commands
+        for argument in app[command].assemble_argument_collection()
+        if "int" in str(argument.hint)
+    ]
+
+
+def test_integer_options_are_found() -> None:
+    """So that the test below means something."""
+    assert {
+        ("run", "--seed"), ("compare", "--vcpus"), ("explain", "--vms"), ("check", "--examples"),
+        ("boost-latency", "--tasks"), ("reproduce", "--seeds"), ("reproduce", "--jobs"),
+    } <= set(integer_options())  # fmt: skip
+
+
+@pytest.mark.parametrize(("command", "option"), integer_options())
+@pytest.mark.parametrize("value", ["1.5", "1.0", "x"])
+def test_number_that_is_not_whole_is_refused(
+    folder: Path,
+    machine: list[Scenario],
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    option: str,
+    value: str,
+) -> None:
+    """It is not rounded, whichever the option."""
+    what = {"boost-latency": [], "check": ["vanilla"], "reproduce": ["talk"]}.get(command, ["mine.toml"])
+    assert main([command, *what, option, value]) == 2
+    told = f"Invalid value for {option}: {value!r} is not a whole number; use one, as in 12"
+    assert capsys.readouterr().err == f"pleemu: error: {told}\n"
+    assert not machine
 
 
 def pleemu(*arguments: str, cwd: Path, **more: object) -> subprocess.CompletedProcess[str]:

@@ -85,11 +85,10 @@ def test_users_own_style_stays_as_it_is() -> None:
     assert matplotlib.rcParams == before
 
 
-@pytest.mark.parametrize(("path", "message"), [("a.gif", r"\.png, \.svg, \.pdf"), ("there/is/no.png", "no folder")])
-def test_what_cannot_be_written_is_said_before_the_run(tmp_path: Path, path: str, message: str) -> None:
+def test_what_cannot_be_drawn_is_said_before_the_run(tmp_path: Path) -> None:
     """With what would be right."""
-    with pytest.raises(PleemuError, match=message):
-        check_plot(tmp_path / path)
+    with pytest.raises(PleemuError, match=r"\.png, \.svg, \.pdf"):
+        check_plot(tmp_path / "a.gif")
 
 
 def test_failed_write_is_said_in_one_line(tmp_path: Path) -> None:

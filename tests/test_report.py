@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from made_runs import any_name, runs, scenario_of, scenarios, storm, storms
 from rich.cells import cell_len
 from rich.console import Console
+from rich.text import Text
 
 from pleemu.machine.causes import Attribution, Causes
 from pleemu.machine.result import Run
 from pleemu.report import units
 from pleemu.report.across_report import across_report
 from pleemu.report.compare_report import compare_report, reference_of
+from pleemu.report.console import console
 from pleemu.report.grid import Column, Grid
 from pleemu.report.json_form import RUN_KEYS, compare_json, run_json
 from pleemu.report.run_report import run_report
@@ -30,9 +32,9 @@ widths = st.integers(60, 200)
 
 
 def rendered(renderable: object, width: int = 100, **options: object) -> str:
-    console = Console(file=io.StringIO(), width=width, markup=False, highlight=False, **options)
-    console.print(renderable)
-    return ESCAPE.sub("", console.file.getvalue())
+    screen = Console(file=io.StringIO(), width=width, markup=False, highlight=False, **options)
+    screen.print(renderable)
+    return ESCAPE.sub("", screen.file.getvalue())
 
 
 @given(runs(), widths, st.booleans())
@@ -181,6 +183,28 @@ def test_grid_keeps_its_numbers(rows: list[tuple[str, int]], width: int) -> None
         grid.add(name, str(number), "-" * 20)
     text = rendered(grid, width)
     assert all(str(number) in text for _, number in rows)
+    assert ("-" * 20 in text) != ("Too wide for this terminal: y." in text)
+
+
+@given(st.lists(st.text("abc", min_size=1, max_size=150), min_size=4, max_size=4))
+def test_grid_in_a_pipe_is_whole(cells: list[str]) -> None:
+    """Nothing is shortened or left out, except that the last column takes several lines where it may."""
+    columns = Column("n", left=True, shrinks=True), Column("x", minor=1), Column("y", minor=2)
+    grid = Grid("t", (*columns, Column("z", left=True, wraps=True)))
+    grid.add(*cells)
+    file = io.StringIO()
+    console(file).print(grid)
+    lines = file.getvalue().splitlines()
+    assert lines[1].split() == ["n", "x", "y", "z"]
+    assert lines[3].split()[:3] == cells[:3]
+    assert "".join([lines[3].split()[3], *(line.strip() for line in lines[4:])]) == cells[3]
+
+
+def test_text_in_a_pipe_is_wrapped() -> None:
+    """Only tables have long lines."""
+    file = io.StringIO()
+    console(file).print(Text("word " * 100))
+    assert max(map(len, file.getvalue().splitlines())) <= 100
 
 
 def test_numbers_read_as_an_engineer_writes_them() -> None:

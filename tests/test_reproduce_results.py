@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -28,7 +29,7 @@ from pleemu.reproduce.published import claims
 from pleemu.reproduce.results import Results
 from pleemu.reproduce.statistics import Interval
 from pleemu.reproduce.store import deciding_sources, key
-from pleemu.reproduce.tables import change_text
+from pleemu.reproduce.tables import change_text, measurements_table, part_findings
 from pleemu.reproduce.terminal import terminal_report
 from pleemu.reproduce.verdict import DIRECTION, MAGNITUDE, VERDICTS
 
@@ -142,6 +143,18 @@ def test_terminal_shows_every_verdict_in_a_hundred_columns(made: Results) -> Non
     for one in made.findings:
         assert any(line.rstrip().endswith(one.verdict) for line in lines)
     assert not any(line.rstrip().endswith("…") for line in lines)
+
+
+def test_what_is_no_terminal_gets_every_column(made: Results) -> None:
+    """A file is as wide as it needs to be; a terminal that is too narrow says what it lacks."""
+    tables = [table for part in made.parts for table in (measurements_table(part), part_findings(part))]
+    file = io.StringIO()
+    console(file).print(terminal_report(made))
+    heads = [re.split(" {2,}", line.strip()) for line in file.getvalue().splitlines()]
+    assert all(list(table.head) in heads for table in tables)
+    narrow = io.StringIO()
+    console(narrow, width=90).print(terminal_report(made))
+    assert "Too wide for this terminal: continuous" in narrow.getvalue()
 
 
 @given(st.floats(0.01, 100), st.floats(1, 3), st.floats(1, 3))

@@ -19,7 +19,7 @@ from made_evaluations import made_measures
 from pleemu.cli import EXIT_INTERRUPTED, main
 from pleemu.errors import PleemuError
 from pleemu.reproduce.evaluate import evaluate
-from pleemu.reproduce.outcome import FILES
+from pleemu.reproduce.outcome import FILES, check_outcome
 from pleemu.reproduce.plan import Job, parts, plan
 from pleemu.reproduce.pool import run_jobs
 from pleemu.reproduce.store import Store, key
@@ -179,6 +179,9 @@ def test_no_jobs_need_no_process(tmp_path: Path) -> None:
         (["--jobs", "0"], "--jobs 0 is out of range; use 1 to 1024"),
         (["--markdown", "--json"], "--markdown and --json both say what to print"),
         (["--output", "file/x"], "file/x: cannot be a folder for results: Not a directory"),
+        (["--output", "x" * 300], "cannot be a folder for results: File name too long"),
+        (["--output", "/proc/x"], "/proc/x: cannot be a folder for results"),
+        (["--output", "taken"], "--output taken/report.html: that is a folder; name a file"),
     ],
 )
 def test_wrong_words_are_told_in_a_line(
@@ -187,10 +190,22 @@ def test_wrong_words_are_told_in_a_line(
     """Exit code 2, and nothing is run."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
+    (tmp_path / "taken" / "report.html").mkdir(parents=True)
+    monkeypatch.setattr("pleemu.reproduce.evaluate.run_jobs", _refuse)
     assert main(["reproduce", *arguments]) == 2
     error = capsys.readouterr().err
     assert expected in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["runs/record.json", *FILES])
+def test_folder_that_takes_no_results_is_refused_before_the_runs(tmp_path: Path, name: str) -> None:
+    """Neither records nor what they show; who may write leaves nothing there by that."""
+    check_outcome(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*")] == ["runs"]
+    (tmp_path / name).mkdir()
+    with pytest.raises(PleemuError, match=f"--output .*{name}: that is a folder"):
+        check_outcome(tmp_path)
 
 
 def test_help_names_every_evaluation(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from made_runs import scenario_of, scenarios
 
 from pleemu.errors import ScenarioError
 from pleemu.overrides import Overrides, parse_settings, parse_time_ms, split_dotted
-from pleemu.scenario import Cost, Hardware, Kvm, Scenario, from_dict, load, set_field, set_fields
+from pleemu.scenario import IDLE, Cost, Hardware, Kvm, Scenario, Thread, Vm, from_dict, load, set_field, set_fields
 from pleemu.structure import paths
 
 PATHS = [path for path, _ in paths(Scenario)]
@@ -35,6 +35,23 @@ def written(tmp_path: Path, text: str | bytes, name: str = "scenario.toml") -> P
     path = tmp_path / name
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return path
+
+
+_few_names = st.sampled_from(("a", "a/0", "a/1", "a/0/0", "b", "idle"))
+
+
+@given(
+    st.lists(st.builds(Vm, name=_few_names, program=st.just("a.S"), vcpus=st.integers(1, 2)), min_size=1, max_size=2),
+    st.lists(st.builds(Thread, name=_few_names, count=st.integers(1, 2)), max_size=2),
+)
+def test_threads_have_names_of_their_own(vms: list[Vm], threads: list[Thread]) -> None:
+    """vCPUs, threads of the host and the idle one: what gives two of them one name is refused."""
+    try:
+        names = Scenario(name="x", vm=vms, thread=threads).thread_names()
+    except ScenarioError as error:
+        assert "is also the name of" in str(error)
+    else:
+        assert len({*names, IDLE}) == len(names) + 1
 
 
 @given(scenarios())
@@ -112,6 +129,23 @@ def test_garbage_toml_is_a_scenario_error(tmp_path_factory: pytest.TempPathFacto
         (MINIMAL + "[[thread]]\nnice = 1\n", "thread.0.name: is missing; name in reports and traces"),
         (MINIMAL + THREAD + "period_us = 7\n", "thread.0.period_us: 7 is less than busy_us=1000; use at least that"),
         (MINIMAL + THREAD + THREAD, "thread.1.name: 'kw' is also the name of thread.0; use another"),
+        (
+            MINIMAL + '[[thread]]\nname = "a/1"\n',
+            "thread.0.name: 'a/1' is also the name of a vCPU of vm.0; use another",
+        ),
+        (MINIMAL + '[[thread]]\nname = "a"\ncount = 2\n', "thread.0.name: 'a/0' is also the name of a vCPU of vm.0"),
+        (
+            MINIMAL + '[[thread]]\nname = "idle"\n',
+            "thread.0.name: 'idle' is also the name of the thread of an idle pCPU",
+        ),
+        (
+            MINIMAL + THREAD + "count = 2\n" + THREAD.replace("kw", "kw/1"),
+            "thread.1.name: 'kw/1' is also the name of a copy of thread.0; use another",
+        ),
+        (
+            MINIMAL + THREAD.replace("kw", "kw/1") + THREAD + "count = 2\n",
+            "thread.1.name: 'kw/1' is also the name of a copy of thread.0; use another",
+        ),
         (
             MINIMAL + THREAD + "pinning = [0, 0]\n",
             "thread.0.pinning: places 2 threads, but thread.0.count is 1; name 1",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from pleemu.errors import ScenarioError
 from pleemu.experiment.in_hand import Result, in_hand
+from pleemu.experiment.outputs import check_outputs
 from pleemu.policy import Policy, check_policy
 from pleemu.policy import policy as policy_named
 from pleemu.scenario import Scenario
@@ -33,14 +33,11 @@ def run_once(
 
     policy = policy_named(scenario.policy) if policy is None else policy
     check_policy(policy, scenario.host.scheduler)
+    check_outputs({"trace": trace}, [(scenario, policy)])
     programs = load_programs(scenario)
     if trace is None:
         run = simulate(scenario, policy=policy, progress=progress, programs=programs, skip=skip)
         return in_hand(run, policy, programs)
-    sources = (path for program in programs for path in program.paths)
-    for source in (*sources, scenario.folder / "scenario.toml"):
-        if trace.exists() and source.exists() and trace.samefile(source):
-            raise ScenarioError(f"{trace}: the trace would overwrite what is to be run; name another file")
     with trace_file(scenario, trace, name=trace_format, policy=policy) as sink:
         run = simulate(scenario, policy=policy, events=sink, progress=progress, programs=programs, skip=skip)
     return in_hand(run, policy, programs)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pleemu.errors import PleemuError
-from pleemu.report.whole_file import check_folder, write_whole
+from pleemu.report.whole_file import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,10 +74,9 @@ def need_matplotlib() -> Any:
 
 
 def check_plot(path: Path) -> None:
-    """Refuse what `save` could not write, before a long run."""
+    """Refuse what `save` could not draw, before a long run."""
     if path.suffix.lower() not in SUFFIXES:
         raise PleemuError(f"--plot {path}: a plot is {', '.join(SUFFIXES)}; name it as in --plot out.png")
-    check_folder("--plot", path)
     need_matplotlib()
 
 

@@ -1,13 +1,18 @@
-"""The one look of all tables, and how they fit: names are shortened first, then minor columns are left out."""
+"""The one look of all tables, and how they fit: names are shortened first, then minor columns are left out.
+
+A table says which columns it has left out. In a pipe it is whole, however long its lines become.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from attrs import Factory, define, frozen
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
+
+from pleemu.report.console import Pipe
 
 _GAP = 2
 _SHORTEST = 10  # that a shortened column may become
@@ -39,15 +44,23 @@ class Grid:
         self.rows.append(tuple(Text(cell, style) if isinstance(cell, str) else cell for cell in cells))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        shown, widths = self._fit(options.max_width)
-        rule = "-" if options.ascii_only else "─"
+        whole = isinstance(console, Pipe)
+        shown, widths = self._fit(options.max_width, whole=whole)
+        of_lines = options.update(max_width=console.width) if whole else options
         yield Text(self.title, style="bold")
+        for line in self._lines(shown, widths, console, rule="-" if options.ascii_only else "─"):
+            yield from console.render(line, of_lines)
+        left_out = [column.name for number, column in enumerate(self.columns) if number not in shown]
+        if left_out:
+            yield Text(f"Too wide for this terminal: {', '.join(left_out)}.", style="dim")
+        if self.note:
+            yield Text(self.note, style="dim")
+
+    def _lines(self, shown: Sequence[int], widths: Sequence[int], console: Console, *, rule: str) -> Iterator[Text]:
         yield self._line([Text(column.name, style="cyan") for column in self.columns], shown, widths, console)
         yield Text((" " * _GAP).join(rule * widths[number] for number in shown), style="dim", no_wrap=True)
         for cells in self.rows:
             yield self._line(cells, shown, widths, console)
-        if self.note:
-            yield Text(self.note, style="dim")
 
     def _line(self, cells: Sequence[Text], shown: Sequence[int], widths: Sequence[int], console: Console) -> Text:
         line = Text(no_wrap=True, overflow="ellipsis")
@@ -67,8 +80,8 @@ class Grid:
         line.rstrip()
         return line
 
-    def _fit(self, width: int) -> tuple[list[int], list[int]]:
-        """Return the columns to show and the width of every column."""
+    def _fit(self, width: int, *, whole: bool) -> tuple[list[int], list[int]]:
+        """Return the columns to show and the width of every column; ``whole``: nothing is left out or shortened."""
         natural = [
             max(cell_len(column.name), *(cells[number].cell_len for cells in self.rows), 1)
             for number, column in enumerate(self.columns)
@@ -78,11 +91,11 @@ class Grid:
             widths = list(natural)
             excess = sum(natural[number] + _GAP for number in shown) - _GAP - width
             for number in shown:
-                if excess > 0 and (self.columns[number].shrinks or self.columns[number].wraps):
+                if excess > 0 and (self.columns[number].wraps or (self.columns[number].shrinks and not whole)):
                     cut = max(0, min(excess, natural[number] - _SHORTEST))
                     widths[number] -= cut
                     excess -= cut
-            droppable = [number for number in shown if self.columns[number].minor]
+            droppable = [number for number in shown if self.columns[number].minor and not whole]
             if excess <= 0 or not droppable:
                 return shown, widths
             shown.remove(max(droppable, key=lambda number: self.columns[number].minor))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -10,23 +11,27 @@ from pathlib import Path
 from pleemu.errors import PleemuError
 
 
-def check_folder(option: str, path: Path) -> None:
-    """Refuse a file that has nowhere to go, before a long run."""
-    if not path.parent.is_dir():
-        raise PleemuError(f"{option} {path}: there is no folder {path.parent}; make it, or name another")
-    if path.is_dir():
-        raise PleemuError(f"{option} {path}: that is a folder; name a file")
+def check_output(option: str, path: Path) -> None:
+    """Refuse, before a long run, a file that could not be written."""
+    try:
+        if not path.parent.is_dir():
+            raise PleemuError(f"{option} {path}: there is no folder {path.parent}; make it, or name another")
+        if path.is_dir():
+            raise PleemuError(f"{option} {path}: that is a folder; name a file")
+        _try_to_write(path)
+    except (OSError, ValueError) as error:
+        raise PleemuError(f"{option} {path}: cannot be written: {_reason(error)}; name another file") from None
 
 
 def write_whole(path: Path, content: bytes, what: str) -> None:
     """Write a file so that it appears under its name when it is whole; a device is written as it is."""
     part = None
     try:
-        if path.exists() and not path.is_file():
+        if _is_device(path):
             path.write_bytes(content)
             return
-        final = path.resolve()
-        descriptor, part = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent)
+        final = _final(path)
+        descriptor, part = _new_part(final)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
         umask = os.umask(0)
@@ -37,4 +42,31 @@ def write_whole(path: Path, content: bytes, what: str) -> None:
         if part is not None:
             with contextlib.suppress(OSError):
                 os.unlink(part)
-        raise PleemuError(f"{path}: {what} cannot be written: {getattr(error, 'strerror', None) or error}") from None
+        raise PleemuError(f"{path}: {what} cannot be written: {_reason(error)}") from None
+
+
+def _try_to_write(path: Path) -> None:
+    """Make the file that would be written first, and take it away again."""
+    if _is_device(path):
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return
+    descriptor, part = _new_part(_final(path))
+    os.close(descriptor)
+    os.unlink(part)
+
+
+def _is_device(path: Path) -> bool:
+    return path.exists() and not path.is_file()
+
+
+def _final(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # unlike resolve, not stopped by links in a circle
+
+
+def _new_part(final: Path) -> tuple[int, str]:
+    return tempfile.mkstemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent)
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)

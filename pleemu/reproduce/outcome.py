@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pleemu.report.whole_file import write_whole
+from pleemu.report.whole_file import check_output, write_whole
 from pleemu.reproduce.markdown import markdown_report
 from pleemu.reproduce.page import page
 from pleemu.reproduce.plain import results_json
 from pleemu.reproduce.results import Results
+from pleemu.reproduce.store import Store
 
 FILES = {"results.json": results_json, "results.md": markdown_report, "report.html": page}
+
+
+def check_outcome(folder: Path) -> None:
+    """Make the folder, and refuse it before any run if a record or a file of the results could not be written."""
+    records = Store(folder).folder
+    for path in (records / "record.json", *(folder / name for name in FILES)):
+        check_output("--output", path)
 
 
 def write_outcome(results: Results, folder: Path) -> tuple[Path, ...]:

@@ -152,7 +152,7 @@ class _NotWritten(ScenarioError):
 @contextmanager
 def _new_file(path: Path, chosen: Format) -> Iterator[BinaryIO]:
     with _explained(path):
-        final = path.resolve()
+        final = Path(os.path.realpath(path))  # unlike resolve, not stopped by links in a circle
         in_place = path.exists() and not path.is_file()
         if in_place and (chosen.seeks or path.is_dir()):
             raise OSError(None, "it is no regular file")

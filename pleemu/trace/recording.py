@@ -19,7 +19,7 @@ from pleemu.machine.result import Run
 from pleemu.machine.story import Stories, Story
 from pleemu.observe.events import EVENT
 from pleemu.policy import Policy
-from pleemu.scenario import Program, Scenario
+from pleemu.scenario import IDLE, Program, Scenario
 
 EVENT_LIMIT = 20_000_000  # 56 bytes each: a GiB
 
@@ -117,7 +117,4 @@ class _Events:
 
 def thread_names(scenario: Scenario) -> Sequence[str]:
     """Return what each thread is called, by its number in events, and at -1 the idle one."""
-    names = [f"{vm.name}/{vcpu}" for vm in scenario.vm for vcpu in range(vm.vcpus)]
-    for one in scenario.thread:
-        names += [f"{one.name}/{copy}" if one.count > 1 else one.name for copy in range(one.count)]
-    return [*names, "idle"]
+    return (*scenario.thread_names(), IDLE)
