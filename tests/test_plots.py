@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -23,6 +24,7 @@ from pleemu.report.colours import IDLE, rgb, thread_colours, vm_colour
 from pleemu.report.figures import check_plot, save
 from pleemu.report.lanes import ROWS, lanes_image, shares
 from pleemu.report.plots import plot_run
+from pleemu.report.zoom import overlaps
 from pleemu.scenario import Scenario, Vm
 from pleemu.trace.columns import tables
 from pleemu.trace.recording import record, thread_names
@@ -125,6 +127,24 @@ def test_colours_tell_threads_apart(vcpus: list[int]) -> None:
         assert all(0 <= one <= 255 for one in rgb(colour))
     assert all(len(one) == 1 for one in owners.values())
     assert len({vm_colour(number) for number in range(8)}) == 8
+
+
+_spans = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 9)).map(lambda one: (one[0], one[0] + one[1])))
+
+
+@given(_spans, st.lists(st.integers(0, 70), unique=True).map(sorted))
+def test_overlaps_are_those_of_every_pair(some: list[tuple[int, int]], edges: list[int]) -> None:
+    """Spans that may lie in each other, and such as follow each other."""
+    others = list(pairwise(edges))[::2]
+    pairs = [(max(a, c), min(b, d)) for a, b in sorted(some) for c, d in others if a < d and b > c]
+    assert overlaps(some, others) == pairs
+
+
+def test_overlaps_of_long_runs_are_found_at_once() -> None:
+    """Pairs are not tried one by one: that would be hours."""
+    some = [(10 * k, 10 * k + 7) for k in range(300_000)]
+    others = [(begin + 5, end + 5) for begin, end in some]
+    assert len(overlaps(some, others)) == 2 * len(some) - 1
 
 
 # ---- Runs ---------------------------------------------------------------------------------------
