@@ -29,6 +29,7 @@ from pleemu.report.explain_report import sentences
 from pleemu.report.page import Repeat, page
 from pleemu.report.page_data import case_data
 from pleemu.report.page_part import part_of
+from pleemu.report.places import PARTS, PENDING, UNTOLD
 from pleemu.report.scenario_text import scenario_text
 from pleemu.scenario import Scenario, from_dict
 from pleemu.trace.columns import tables
@@ -114,7 +115,8 @@ def test_numbers_of_a_page_are_those_of_the_run() -> None:
     (data,) = data_of(page([("x", result.recording())], REPEAT))["cases"]
     shown = [number for row in data["exits"] for number in row["number"] if number > 0]
     assert sorted(shown) == list(range(1, result.ple.exits + 1))
-    assert sum(sum(counts) for _, counts in data["symbols"]) == len(result.recording().stories)
+    assert sum(sum(counts) for _, counts in data["symbols"]) == result.ple.exits
+    assert sum(sum(counts) for _, counts in data["verdicts"]) == result.ple.exits
     assert sum(exits for _, exits in data["windowsAt"]) == result.ple.exits
     assert sum(exits for *_, exits in data["lengths"]) == result.ple.exits
     ran = dict.fromkeys(range(len(data["threads"])), 0)
@@ -144,6 +146,41 @@ def test_beginning_of_a_run_is_its_first_events(limit: int) -> None:
     assert not some.whole
     assert whole.whole
     assert "its beginning" in data_of(page([("x", some)], REPEAT))["cases"][0]["part"]
+
+
+@given(st.integers(200, 9_000) | st.just(10**9), st.integers(0, 400) | st.just(10**9))
+@settings(max_examples=12)
+def test_charts_of_a_part_count_the_whole_run_or_say_what(events: int, stories: int) -> None:
+    """Whatever of a run was too much to be recorded: no number is silently of a part, and no caption is wrong."""
+    run = run_of("ticket_lock")
+    some = record(run, run.again.policy, run.again.programs, limit=events, stories=stories, beginning=True)
+    data = case_data("x", some)
+    captions = data["captions"]
+    for chart in ("symbols", "verdicts"):
+        assert sum(sum(counts) for _, counts in data[chart]) == run.ple.exits
+    assert ("kept by VM only" in captions["symbols"]) == (not some.whole)
+    untold = sum(counts[PARTS.index(UNTOLD)] for _, counts in data["symbols"])
+    assert untold == (0 if some.whole else run.ple.exits)
+    at_windows = sum(exits for _, exits in data["windowsAt"])
+    if some.every_event:
+        assert at_windows == run.ple.exits == sum(exits for *_, exits in data["lengths"])
+        assert captions["lengths"].startswith("PAUSE exits by the length")
+    else:
+        assert f"the first {at_windows:,} of {run.ple.exits:,}" in captions["windows"]
+        assert {length: runs for length, runs, _ in data["lengths"]} == run.ple.run_lengths
+        assert captions["lengths"].startswith("Runs of PAUSE exits")
+
+
+def test_exits_that_are_pending_at_the_end_are_counted_as_that() -> None:
+    """By place and by VM as many, beside those with a verdict, and the page says it of each."""
+    run = pleemu.run("ticket_lock", duration="30ms")
+    missing = run.ple.exits - run.decisions.total.judged
+    assert missing > 0
+    data = case_data("x", run.recording())
+    for chart in ("symbols", "verdicts"):
+        assert sum(counts[PARTS.index(PENDING)] for _, counts in data[chart]) == missing
+    shown = [verdict for row in data["exits"] for verdict in row["verdict"]]
+    assert shown.count(PARTS.index(PENDING)) == missing
 
 
 @pytest.mark.parametrize("name", ["case_study", "barrier", "wake_up"])

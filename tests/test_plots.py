@@ -222,15 +222,31 @@ def test_comparison_is_drawn(tmp_path: Path) -> None:
     for bar in exits.patches:
         row = round(bar.get_y() + bar.get_height() / 2)
         drawn[row] = drawn.get(row, 0) + bar.get_width()
-    assert [drawn.get(row, 0) for row in range(3)] == [run.decisions.total.judged for run in results]
+    assert [drawn.get(row, 0) for row in range(3)] == [run.ple.exits for run in results]
 
 
 def test_beginning_of_a_long_run_is_drawn_and_said() -> None:
     """A figure of a part says so."""
     run = run_of("worst_case")
     some = record(run, run.again.policy, run.again.programs, limit=500, stories=10, beginning=True)
-    (title, *_) = [axis.get_title(loc="left") for axis in plot_run(some).axes]
+    axes = plot_run(some).axes
+    (title, longest, *_) = [axis.get_title(loc="left") for axis in axes]
     assert "; the first " in title
+    assert longest.startswith("The longest run of this part")
+    assert any(axis.get_xlabel().startswith("n; the first ") for axis in axes)
+
+
+def test_bars_of_a_run_add_up_to_its_title() -> None:
+    """With exits that the run ended before; of a part, whose places are the whole run's; and no event is missed."""
+    run = pleemu.run("ticket_lock", duration="30ms")
+    assert run.ple.exits > run.decisions.total.judged
+    part = record(run, run.again.policy, run.again.programs, stories=100, beginning=True)
+    for recording in (run.recording(), part):
+        titles = {axis.get_title(loc="left"): axis for axis in plot_run(recording).axes}
+        (places,) = [axis for title, axis in titles.items() if title.startswith("PAUSE exits by place")]
+        assert sum(bar.get_width() for bar in places.patches) == run.ple.exits
+        assert not any("; the first " in title for title in titles)
+    assert "not kept" in places.get_title(loc="left")
 
 
 def test_command_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pleemu.observe.records import VERDICTS
 from pleemu.report import units
-from pleemu.report.colours import VERDICTS as VERDICT_COLOURS
+from pleemu.report.colours import PARTS as PART_COLOURS
 from pleemu.report.colours import thread_colours, vm_colour
 from pleemu.report.figures import look, new_figure, save
 from pleemu.report.lanes import ROWS, lanes_image
+from pleemu.report.places import PARTS, Counts, by_place, of_all
 from pleemu.report.zoom import draw_zoom
 from pleemu.trace.columns import Columns, tables
 from pleemu.trace.recording import Recording, thread_names
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 _TIMELINES = 6  # of a comparison
 _PLACES = 8
 _VCPUS_NAMED = 16
-_Counts = dict[str, list[int]]
 
 
 def plot_run(recording: Recording, path: str | Path | None = None) -> Figure:
@@ -45,8 +44,9 @@ def plot_run(recording: Recording, path: str | Path | None = None) -> Figure:
         draw_zoom(figure.add_subplot(grid[1]), recording, found)
         _windows(figure.add_subplot(grid[2], sharex=axis), recording, found)
         low = grid[3].subgridspec(1, 2, width_ratios=(1, 1.6))
-        _lengths(figure.add_subplot(low[0]), {run.policy: found["runs"]})
-        _stacked(figure.add_subplot(low[1]), _by_place(found["decisions"]), "PAUSE exits by place")
+        _lengths(figure.add_subplot(low[0]), {run.policy: found["runs"]}, _until(recording))
+        untold = "" if recording.whole else "; the verdicts on so many are not kept"
+        _stacked(figure.add_subplot(low[1]), by_place(recording, found, _PLACES), f"PAUSE exits by place{untold}")
         counts = f"{units.count(run.ple.exits)} PAUSE exits, the longest run {units.count(run.ple.longest_run)}"
         figure.suptitle(f"{scenario.name}, {run.policy}: {counts}", fontsize=12, fontweight="bold", x=0.01, ha="left")
     if path is not None:
@@ -75,9 +75,10 @@ def plot_compare(cases: Sequence[tuple[str, Recording]], path: str | Path | None
         _vcpu_legend(axes[0], shown[0][1])
         low = grid[len(shown)].subgridspec(1, 3)
         exits, done, lengths = (figure.add_subplot(low[column]) for column in range(3))
-        _stacked(exits, {name: _verdicts(recording) for name, recording in cases}, "PAUSE exits")
+        _stacked(exits, {name: of_all(recording.run) for name, recording in cases}, "PAUSE exits")
         _operations(done, cases)
-        _lengths(lengths, {name: found[name]["runs"] for name, _ in cases})
+        parts = dict.fromkeys(_until(recording) for _, recording in cases if not recording.every_event)
+        _lengths(lengths, {name: found[name]["runs"] for name, _ in cases}, next(iter(parts), ""))
         title = f"{scenario.name}: {len(cases)} runs" + (
             f" (timelines of the first {_TIMELINES})" if len(cases) > _TIMELINES else ""
         )
@@ -108,8 +109,9 @@ def draw_timeline(
 
 
 def _until(recording: Recording) -> str:
+    """Which part of a run is drawn, unless it is all of it."""
     shown = recording.ns(recording.until) / 1e6
-    return "" if recording.whole else f"; the first {shown:.1f} ms of {recording.run.duration_ns / 1e6:g}"
+    return "" if recording.every_event else f"; the first {shown:.1f} ms of {recording.run.duration_ns / 1e6:g}"
 
 
 def _vcpu_legend(axis: Any, recording: Recording) -> None:
@@ -146,7 +148,7 @@ def _windows(axis: Any, recording: Recording, found: dict[str, Columns]) -> None
         _nothing(axis, "it did not change")
 
 
-def _lengths(axis: Any, runs: dict[str, Columns]) -> None:
+def _lengths(axis: Any, runs: dict[str, Columns], until: str) -> None:
     """PAUSE exits that belong to a run of at least so many, as a share of all."""
     axis.set_title("PAUSE exits in runs of at least n")
     most, thickest = 1, 1.6 if len(runs) == 1 else 5.0
@@ -170,7 +172,7 @@ def _lengths(axis: Any, runs: dict[str, Columns]) -> None:
     axis.xaxis.set_major_formatter(lambda value, _: f"{round(value):,}")
     axis.set_ylim(0, 104)
     axis.set_ylabel("%")
-    axis.set_xlabel("n")
+    axis.set_xlabel(f"n{until}")
     axis.grid()
     if not axis.lines:
         _nothing(axis, "no PAUSE exits")
@@ -178,13 +180,13 @@ def _lengths(axis: Any, runs: dict[str, Columns]) -> None:
         axis.legend(loc="best")
 
 
-def _stacked(axis: Any, rows: _Counts, title: str) -> None:
-    """Draw a bar for each row, its parts by verdict."""
+def _stacked(axis: Any, rows: Counts, title: str) -> None:
+    """Draw a bar for each row, in its parts."""
     left = np.zeros(len(rows))
-    for number, verdict in enumerate(VERDICTS):
+    for number, part in enumerate(PARTS):
         values = np.array([counts[number] for counts in rows.values()], float)
         if values.any():
-            axis.barh(range(len(rows)), values, 0.7, left=left, color=VERDICT_COLOURS[verdict], label=verdict)
+            axis.barh(range(len(rows)), values, 0.7, left=left, color=PART_COLOURS[part], label=part)
         left += values
     for place, total in enumerate(left):
         axis.annotate(
@@ -233,16 +235,3 @@ def _named(axis: Any, names: Sequence[str], title: str) -> None:
 
 def _nothing(axis: Any, text: str) -> None:
     axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", color="#8a939c")
-
-
-def _by_place(decisions: Columns) -> _Counts:
-    counts: _Counts = {}
-    for symbol, verdict in zip(decisions["symbol"], decisions["verdict"], strict=True):
-        row = counts.setdefault(symbol, [0] * len(VERDICTS))
-        row[VERDICTS.index(verdict) if verdict in VERDICTS else -1] += 1
-    return dict(sorted(counts.items(), key=lambda item: (-sum(item[1]), item[0]))[:_PLACES])
-
-
-def _verdicts(recording: Recording) -> list[int]:
-    total = recording.run.decisions.total
-    return [getattr(total, verdict) for verdict in VERDICTS]

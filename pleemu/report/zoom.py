@@ -55,7 +55,8 @@ def draw_zoom(axis: Any, recording: Recording, found: dict[str, Columns]) -> Non
     axis.set_xlim((begin - first) / 1e3, (end - first) / 1e3)
     axis.tick_params(axis="y", length=0)
     axis.set_xlabel(f"us since {first / 1e6:.3f} ms")
-    what = f"The longest run: {units.count(length)} exits of {spinner}"
+    which = "The longest run" if length == recording.run.ple.longest_run else "The longest run of this part"
+    what = f"{which}: {units.count(length)} exit{'s' if length > 1 else ''} of {spinner}"
     axis.set_title(what + (f", {units.time(period)} apart" if length > 1 else ""))
     _legend(axis)
 

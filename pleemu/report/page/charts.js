@@ -32,12 +32,14 @@ const verdictParts = (counts) => counts.map((value, k) => [value, `var(--${VERDI
 const total = (counts) => counts.reduce((a, b) => a + b, 0);
 
 function charts(one) {
-  const symbols = one.symbols.slice(0, 12);
+  for (const [chart, said] of Object.entries(one.captions)) $(`${chart}-said`).textContent = said;
+  const { symbols } = one;
   rows("symbols", symbols.map(([label, counts]) => ({ label, parts: verdictParts(counts), value: count(total(counts)) })),
     Math.max(1, ...symbols.map(([, counts]) => total(counts))));
   rows("verdicts", one.verdicts.map(([label, counts]) => ({ label, parts: verdictParts(counts), value: count(total(counts)) })),
     Math.max(1, ...one.verdicts.map(([, counts]) => total(counts))));
-  $("verdict-legend").replaceChildren(...VERDICTS.map((verdict) =>
+  const occurs = (k) => [...symbols, ...one.verdicts].some(([, counts]) => counts[k] > 0);
+  $("verdict-legend").replaceChildren(...VERDICTS.filter((_, k) => k < ALWAYS || occurs(k)).map((verdict) =>
     make("span", { title: MEANINGS[verdict] }, make("i", { class: "swatch", style: { background: `var(--${verdict})` } }), verdict)));
   rows("shares", one.vms.map((vm) => ({
     label: vm.name,
@@ -81,6 +83,8 @@ function record(one, number) {
   const parts = [head];
   if (found) {
     parts.push(make("div", {}, ...found.said.map((sentence) => make("p", {}, sentence))), looked(one, found, exit.cpu));
+  } else if (verdict === "pending") {
+    parts.push(make("p", {}, "The run ended before KVM had decided."));
   } else {
     parts.push(make("p", {}, `This page has no record of it${one.explain ? `: ${one.explain} ${number}` : "."}`));
   }
