@@ -311,6 +311,20 @@ def test_browser_opens_without_errors_and_without_a_network(browser: Any, pages:
     assert browser.get_log("browser") == []
 
 
+def test_browser_shows_the_number_of_a_vcpu_whose_name_is_long(browser: Any, tmp_path: Path) -> None:
+    """In the labels of the lanes, which have little room; above them the VM's name is whole."""
+    names = {"vm.0.name": "web-frontend", "vm.1.name": "database-server-of-somebody"}
+    pleemu.run("worst_case", duration="20ms", fields=names).to_html(tmp_path / "out.html")
+    open_page(browser, tmp_path / "out.html")
+    drawn = browser.execute_script(
+        "const texts = []; const pen = pleemu.view.pen; pen.fillText = (text) => texts.push(text);"
+        "pleemu.view.drawNow(); delete pen.fillText; return texts"
+    )
+    assert set(names.values()) <= set(drawn)
+    short = [one for one in drawn if "…" in one]
+    assert sorted(one.rpartition("…")[2] for one in short) == ["/0", "/0", "/1", "/1"]
+
+
 def test_browser_zooms_and_moves(browser: Any, pages: Path) -> None:
     """By keys, by the wheel, by dragging, by buttons; and never beyond the run."""
     from selenium.webdriver.common.action_chains import ActionChains

@@ -23,6 +23,7 @@ from pleemu.report.bars import Bar, Panel, draw_bars
 from pleemu.report.colours import IDLE, rgb, thread_colours, vm_colour
 from pleemu.report.figures import check_plot, save
 from pleemu.report.lanes import ROWS, lanes_image, shares
+from pleemu.report.names import shortened
 from pleemu.report.plots import plot_run
 from pleemu.report.zoom import overlaps
 from pleemu.scenario import Scenario, Vm
@@ -129,6 +130,17 @@ def test_colours_tell_threads_apart(vcpus: list[int]) -> None:
     assert len({vm_colour(number) for number in range(8)}) == 8
 
 
+@given(any_name, st.integers(0, 999), st.integers(12, 40))
+def test_long_names_fit_and_a_vcpu_keeps_its_number(vm: str, vcpu: int, most: int) -> None:
+    """Short ones stay as they are."""
+    name = f"{vm}/{vcpu}"
+    shown = shortened(name, most)
+    assert len(shown) == min(len(name), most)
+    assert shown.endswith(f"/{vcpu}")
+    assert (shown == name) == (len(name) <= most)
+    assert len(shortened(vm, most)) <= most
+
+
 _spans = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 9)).map(lambda one: (one[0], one[0] + one[1])))
 
 
@@ -209,6 +221,24 @@ def test_run_is_drawn(tmp_path: Path, name: str, policy: str, suffix: str) -> No
         places = Counter(tables(run.recording())["decisions"]["symbol"])
         assert {f"{exits:,}" for exits in places.values()} <= texts
         assert ("no PAUSE exits" in texts) == (policy == "no-ple")
+
+
+@pytest.mark.filterwarnings("error")
+def test_figure_of_long_names_is_whole() -> None:
+    """No part of it gives way to a name, and no legend lies over a title."""
+    names = {"vm.0.name": "web-frontend", "vm.1.name": f"database-server{'-' * 150}"}
+    figure = pleemu.run("worst_case", duration="60ms", fields=names).plot()
+    figure._repr_png_()
+    drawn = figure.canvas.get_renderer()
+    for axis in figure.axes:
+        box, legend = axis.get_position(), axis.get_legend()
+        assert box.width > 0.25
+        assert box.height > 0.05
+        if legend is not None:
+            assert not legend.get_window_extent(drawn).overlaps(axis._left_title.get_window_extent(drawn))
+    named = {text.get_text() for text in figure.axes[0].get_legend().get_texts()}
+    assert {one.rpartition("/")[2] for one in named} == {"0", "1"}
+    assert len(named) == 4
 
 
 def test_comparison_is_drawn(tmp_path: Path) -> None:

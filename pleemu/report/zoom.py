@@ -9,12 +9,15 @@ from numpy.typing import NDArray
 
 from pleemu.report import units
 from pleemu.report.colours import PAUSE, thread_colours
+from pleemu.report.figures import legend_above
+from pleemu.report.names import shortened
 from pleemu.trace.columns import Columns
 from pleemu.trace.recording import Recording, thread_names
 from pleemu.trace.spans import CRITICAL
 
 _PERIODS = 14  # of the run that are shown
 _LANES = 6
+_LONGEST_NAME = 16
 _HELD, _SPINNING, _OFF = "#2f9e63", "#e0a42e", "#fbdedf"
 
 _Spans = list[tuple[float, float]]  # begin and length, in us since the run of exits began
@@ -50,13 +53,13 @@ def draw_zoom(axis: Any, recording: Recording, found: dict[str, Columns]) -> Non
     for lane, name in enumerate(threads[:_LANES]):
         on = _on(switches, name, begin, end)
         _lane(axis, lane, name, on, near, colours[numbers[name]], (begin, end, first))
-    axis.set_yticks(range(len(threads[:_LANES])), threads[:_LANES])
+    axis.set_yticks(range(len(threads[:_LANES])), [shortened(name, _LONGEST_NAME) for name in threads[:_LANES]])
     axis.set_ylim(len(threads[:_LANES]) - 0.45, -0.75)
     axis.set_xlim((begin - first) / 1e3, (end - first) / 1e3)
     axis.tick_params(axis="y", length=0)
     axis.set_xlabel(f"us since {first / 1e6:.3f} ms")
     which = "The longest run" if length == recording.run.ple.longest_run else "The longest run of this part"
-    what = f"{which}: {units.count(length)} exit{'s' if length > 1 else ''} of {spinner}"
+    what = f"{which}: {units.count(length)} exit{'s' if length > 1 else ''} of {shortened(spinner, _LONGEST_NAME)}"
     axis.set_title(what + (f", {units.time(period)} apart" if length > 1 else ""))
     _legend(axis)
 
@@ -160,12 +163,4 @@ def _legend(axis: Any) -> None:
         Patch(color=_HELD, label="has a lock"),
         Patch(color=_OFF, label="has a lock and no pCPU"),
     ]
-    axis.legend(
-        handles=handles,
-        loc="lower right",
-        bbox_to_anchor=(1, 1),
-        ncols=5,
-        borderaxespad=0.1,
-        handlelength=1,
-        columnspacing=1.2,
-    )
+    legend_above(axis, 9.8, handles)

@@ -143,7 +143,8 @@ class Timeline {
         pen.fillRect(4, row.y + (row.height - side) / 2, side, side);
         pen.fillStyle = ink.ink;
       }
-      pen.fillText(fitted(pen, row.label, GUTTER - (row.colour ? 22 : 8)), row.colour ? 17 : 4, row.y + row.height / 2);
+      const room = row.kind === "title" ? this.width - 8 : GUTTER - (row.colour ? 22 : 8);
+      pen.fillText(fitted(pen, row.label, room), row.colour ? 17 : 4, row.y + row.height / 2);
     }
   }
 
@@ -233,10 +234,14 @@ function niceStep(least) {
   return [1, 2, 5, 10].map((factor) => factor * power).find((step) => step >= least * 0.999);
 }
 
+// As much of a name as there is room for; of a vCPU the number stays.
 function fitted(pen, text, width) {
-  let shown = text;
-  while (shown.length > 1 && pen.measureText(shown).width > width) shown = `${shown.slice(0, -2)}…`;
-  return shown;
+  if (pen.measureText(text).width <= width) return text;
+  const slash = text.lastIndexOf("/");
+  const tail = slash < 0 ? "" : text.slice(slash);
+  let head = text.slice(0, text.length - tail.length);
+  while (head && pen.measureText(`${head}…${tail}`).width > width) head = head.slice(0, -1);
+  return `${head}…${tail}`;
 }
 
 function arrow(pen, x0, y0, x1, y1, ink, dashes) {
