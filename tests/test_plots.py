@@ -24,7 +24,7 @@ from pleemu.report.colours import IDLE, rgb, thread_colours, vm_colour
 from pleemu.report.figures import check_plot, save
 from pleemu.report.lanes import ROWS, lanes_image, shares
 from pleemu.report.names import shortened
-from pleemu.report.plots import plot_run
+from pleemu.report.plots import plot_compare, plot_run
 from pleemu.report.zoom import overlaps
 from pleemu.scenario import Scenario, Vm
 from pleemu.trace.columns import tables
@@ -253,6 +253,20 @@ def test_comparison_is_drawn(tmp_path: Path) -> None:
         row = round(bar.get_y() + bar.get_height() / 2)
         drawn[row] = drawn.get(row, 0) + bar.get_width()
     assert [drawn.get(row, 0) for row in range(3)] == [run.ple.exits for run in results]
+
+
+def test_lines_of_many_runs_are_told_apart() -> None:
+    """By colour and style together, and their legend covers none of them."""
+    recording = run_of("worst_case").recording()
+    figure = plot_compare([(f"run {number}", recording) for number in range(24)])
+    figure._repr_png_()
+    (axis,) = [one for one in figure.axes if one.get_title(loc="left").startswith("PAUSE exits in runs")]
+    assert len({(line.get_color(), line.get_linestyle()) for line in axis.lines}) == len(axis.lines) == 24
+    drawn = figure.canvas.get_renderer()
+    legend = axis.get_legend().get_window_extent(drawn)
+    assert legend.x0 >= axis.get_window_extent(drawn).x1
+    assert 0 <= legend.y0 < legend.y1 <= figure.bbox.y1
+    assert legend.x1 <= figure.bbox.x1
 
 
 def test_beginning_of_a_long_run_is_drawn_and_said() -> None:

@@ -21,7 +21,7 @@ from pleemu.report.across_report import across_report
 from pleemu.report.compare_report import compare_report, reference_of
 from pleemu.report.grid import Column, Grid
 from pleemu.report.json_form import RUN_KEYS, compare_json, run_json
-from pleemu.report.run_report import run_report
+from pleemu.report.run_report import continuous_table, run_report
 from pleemu.report.timeline import TimelinePlot, axis, resample
 from pleemu.scenario import Thread, Vm, from_dict
 
@@ -90,6 +90,15 @@ def test_nothing_essential_is_shortened_at_usual_widths(width: int) -> None:
     compared = rendered(compare_report(storms()), width)
     assert "…" not in compared
     assert all(run.policy in compared for run in storms())
+
+
+def test_run_of_one_exit_has_no_period() -> None:
+    """There is no other exit to measure to."""
+    run = storm()
+    alone = attrs.evolve(run.ple.runs[0], length=1, period_ns=0.0, guest_ns=0.0)
+    ple = attrs.evolve(run.ple, runs=(alone,), longest_run=1)
+    (row,) = continuous_table(attrs.evolve(run, ple=ple)).rows
+    assert [cell.plain for cell in row[4:6]] == ["-", "-"]
 
 
 def test_comparison_is_with_vanilla_or_else_with_the_first() -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _TIMELINES = 6  # of a comparison
+_FEW = 8  # lines that have a colour of their own, and room for a legend between them
+_STYLES = ("solid", "dashed", "dotted", "dashdot")  # of the first few lines, the next few, ...
 _PLACES = 8
 _VCPUS_NAMED = 16
 _LONGEST_NAME, _LONGEST_ROW = 20, 36  # letters: in a legend, of a row of bars
@@ -76,7 +78,7 @@ def plot_compare(cases: Sequence[tuple[str, Recording]], path: str | Path | None
             head = f"{shortened(name, 60)}: {units.count(recording.run.ple.exits)} PAUSE exits{_until(recording)}"
             draw_timeline(axes[-1], recording, found[name], head, labelled=number == len(shown) - 1)
         _vcpu_legend(axes[0], 10.8, shown[0][1])
-        low = grid[len(shown)].subgridspec(1, 3)
+        low = grid[len(shown)].subgridspec(1, 3, width_ratios=(1, 1, 1 if len(cases) <= _FEW else 1.5))
         exits, done, lengths = (figure.add_subplot(low[column]) for column in range(3))
         _stacked(exits, 2.6, {name: of_all(recording.run) for name, recording in cases}, "PAUSE exits")
         _operations(done, cases)
@@ -168,8 +170,9 @@ def _lengths(axis: Any, runs: dict[str, Columns], until: str) -> None:
             np.concatenate(([100], share[first], [0])),
             drawstyle="steps-pre",
             color=vm_colour(number),
+            linestyle=_STYLES[number // _FEW % len(_STYLES)],
             linewidth=max(1.2, thickest - 1.1 * number),  # the same line twice is seen
-            label=name,
+            label=shortened(name, _LONGEST_ROW),
         )
     axis.set_xscale("log", base=2)
     axis.set_xlim(1, max(2, most * 1.3))
@@ -180,6 +183,8 @@ def _lengths(axis: Any, runs: dict[str, Columns], until: str) -> None:
     axis.grid()
     if not axis.lines:
         _nothing(axis, "no PAUSE exits")
+    elif len(runs) > _FEW:
+        axis.legend(loc="upper left", bbox_to_anchor=(1, 1), borderaxespad=0.1, fontsize=7)
     elif len(runs) > 1:
         axis.legend(loc="best")
 

@@ -165,8 +165,8 @@ def continuous_table(run: Run) -> Grid:
             f"{one.vm}/{one.vcpu}",
             f"{one.address:#x}",
             one.symbol,
-            units.time(one.period_ns),
-            units.time(one.guest_ns),
+            units.time(one.period_ns) if one.length > 1 else "-",
+            units.time(one.guest_ns) if one.length > 1 else "-",
             units.window(one.first_window, one.last_window),
             units.time(one.start_ns),
         )

@@ -59,9 +59,10 @@ function charts(one) {
 const short = (value) => (value >= 1 << 20 ? `${value >> 20}Mi` : value >= 1 << 12 ? `${value >> 10}Ki` : String(value));
 
 function columns(target, entries) {
+  if (!entries.length) return $(target).replaceChildren(make("div", { class: "label" }, "none"));
   const most = Math.max(1, ...entries.map((one) => one.value));
   const tall = (value) => `${Math.max(1, (90 * value) / most)}%`;
-  $(target).replaceChildren(
+  return $(target).replaceChildren(
     make("div", { class: "columns" }, ...entries.map(({ value, title }) =>
       make("div", { title }, make("em", {}, value ? count(value) : ""), make("i", { style: { height: tall(value) } })))),
     make("div", { class: "under" }, ...entries.map(({ label }) => make("span", {}, label))),
