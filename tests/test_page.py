@@ -403,6 +403,31 @@ def test_browser_explains_the_exit_that_is_clicked(browser: Any, pages: Path) ->
     assert browser.get_log("browser") == []
 
 
+def test_browser_goes_on_from_the_middle_of_what_is_shown(browser: Any, pages: Path) -> None:
+    """To the exit behind it or before it, while none is selected; where there is none, to the last or the first."""
+    open_page(browser, pages / "one.html")
+    times = [one.at_ns for one in run_of("worst_case").recording().stories]
+    last = len(times)
+
+    def chosen(middle: float, step: int) -> int:
+        number: int = browser.execute_script(
+            f"const {{view}} = pleemu; view.selected = 0; view.begin = {middle - 200}; view.end = {middle + 200};"
+            f"view.next({step}); return view.selected"
+        )
+        return number
+
+    between = (times[9] + times[10]) / 2
+    assert [chosen(between, step) for step in (1, -1)] == [11, 10]
+    assert [chosen(times[-1] + 1_000, step) for step in (1, -1)] == [last, last]
+    assert [chosen(times[0] - 1_000, step) for step in (1, -1)] == [1, 1]
+
+
+def test_browser_says_that_there_is_nothing(browser: Any, pages: Path) -> None:
+    """In each chart of a run without PAUSE exits."""
+    open_page(browser, pages / "many.html", "#case=no-ple")
+    assert {browser.find_element("id", chart).text for chart in ("symbols", "lengths", "windows")} == {"none"}
+
+
 def test_browser_shows_the_run_that_is_chosen(browser: Any, pages: Path, results: Any) -> None:
     """Of several: its timeline, figures and tables; and one without PAUSE exits, too; light and dark."""
     open_page(browser, pages / "many.html")

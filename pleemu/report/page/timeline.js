@@ -56,13 +56,15 @@ class Timeline {
     this.draw();
   }
 
+  // The exit behind the selected one or before it; with none selected, that next to the middle of what is shown.
   next(step) {
     const { numbers } = this.one;
     if (!numbers.length) return;
     let place = numbers.indexOf(this.selected) + step;
     if (!this.selected) {
       const middle = (this.begin + this.end) / 2;
-      place = numbers.findIndex((number) => this.one.place.get(number).t >= middle);
+      const before = numbers.filter((number) => this.one.place.get(number).t < middle).length;
+      place = step > 0 ? before : before - 1;
     }
     this.choose(numbers[Math.min(Math.max(place, 0), numbers.length - 1)]);
   }
