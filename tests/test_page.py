@@ -449,6 +449,19 @@ def test_browser_shows_the_run_that_is_chosen(browser: Any, pages: Path, results
     assert browser.get_log("browser") == []
 
 
+def test_browser_heads_a_comparison_with_the_chosen_run(browser: Any, tmp_path: Path) -> None:
+    """Its machine and its VMs are those of that run, and all seeds are named."""
+    results = pleemu.compare("worst_case", across={"vm.0.vcpus": [2, 3], "seed": [1, 7]}, duration="5ms")
+    results.to_html(tmp_path / "out.html")
+    open_page(browser, tmp_path / "out.html")
+    assert browser.find_element("css selector", "h1").text.endswith("4 runs, seeds 1, 7")
+    for name, run in results.items():
+        browser.find_element("css selector", f"tr[data-case='{name}']").click()
+        (facts,) = browser.find_elements("css selector", ".facts:not([hidden])")
+        assert facts.text.startswith(f"{name}: ")
+        assert f"{run.scenario.vm[0].name} ({run.scenario.vm[0].vcpus} vCPUs)" in facts.text
+
+
 def test_browser_opens_a_page_at_an_exit(browser: Any, pages: Path) -> None:
     """Its address says which run and which exit."""
     open_page(browser, pages / "many.html", "#case=debooster&exit=3")

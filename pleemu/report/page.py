@@ -27,7 +27,7 @@ from pleemu.report.compare_report import compare_report
 from pleemu.report.html import html_of
 from pleemu.report.page_data import case_data
 from pleemu.report.page_part import RECORDS, ROWS
-from pleemu.report.run_report import header, run_report
+from pleemu.report.run_report import machine_line, run_report, seeds_of
 from pleemu.report.scenario_text import scenario_text
 from pleemu.report.timeline import TimelinePlot
 from pleemu.report.whole_file import write_whole
@@ -114,17 +114,23 @@ def _packed(data: dict[str, Any]) -> str:
 
 
 def _head(runs: Sequence[tuple[str, Run]]) -> str:
-    run = runs[0][1]
-    scenario = run.scenario
-    what = f"policy {escape(run.policy)}" if len(runs) == 1 else f"{len(runs)} runs"
-    facts = header(run).plain.splitlines()
-    machine = next((line for line in facts if " x " in line and " at " in line), "")
-    ended = "" if len(runs) > 1 else f" Ended: {escape(run.ended.rstrip('.'))}."
+    scenario = runs[0][1].scenario
+    what = f"policy {escape(runs[0][1].policy)}" if len(runs) == 1 else f"{len(runs)} runs"
+    seeds = seeds_of(run for _, run in runs)
     return (
-        f'<div class="top"><div><h1>{escape(scenario.name)} <span class="dim">{what}, seed {run.seed}</span></h1>'
+        f'<div class="top"><div><h1>{escape(scenario.name)} <span class="dim">{what}, {seeds}</span></h1>'
         f'<p class="summary">{escape(scenario.summary.strip())}</p>'
-        f'<p class="facts">{escape(machine)}; {run.duration_ns / 1e6:g} ms emulated.{ended}</p></div>'
+        f"{''.join(_facts(name, run, len(runs) > 1) for name, run in runs)}</div>"
         '<button id="theme" title="light or dark">light / dark</button></div>\n'
+    )
+
+
+def _facts(name: str, run: Run, several: bool) -> str:
+    """Where a run took place, and how it ended; of several runs those of the chosen one are shown."""
+    where, which = (f' data-of="{escape(name)}"', f"{escape(name)}: ") if several else ("", "")
+    return (
+        f'<p class="facts"{where}>{which}{escape(machine_line(run.scenario))}; {run.duration_ns / 1e6:g} ms emulated. '
+        f"Ended: {escape(run.ended.rstrip('.'))}.</p>"
     )
 
 
