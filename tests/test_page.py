@@ -458,7 +458,7 @@ def test_browser_heads_a_comparison_with_the_chosen_run(browser: Any, tmp_path: 
     for name, run in results.items():
         browser.find_element("css selector", f"tr[data-case='{name}']").click()
         (facts,) = browser.find_elements("css selector", ".facts:not([hidden])")
-        assert facts.text.startswith(f"{name}: ")
+        assert facts.text.startswith(f"vm.0.vcpus, seed: {name}; ")
         assert f"{run.scenario.vm[0].name} ({run.scenario.vm[0].vcpus} vCPUs)" in facts.text
 
 

@@ -79,8 +79,9 @@ def legend_above(axis: Any, width: float, handles: Sequence[Any] | None = None) 
     """Put the legend between the title and an axis so many inches wide, in as many rows as that takes."""
     shown = axis.get_legend_handles_labels()[0] if handles is None else handles
     longest = max((len(str(one.get_label())) for one in shown), default=1)
-    columns = max(1, int(width * 72 / (_LEGEND_GAP + _LEGEND_LETTER * longest)))
-    rows = -(-len(shown) // columns)
+    fitting = max(1, int(width * 72 / (_LEGEND_GAP + _LEGEND_LETTER * longest)))
+    rows = -(-len(shown) // fitting)
+    columns = -(-len(shown) // rows)
     axis.set_title(axis.get_title(loc="left"), pad=6 + _LEGEND_ROW * rows)
     place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.1}
     axis.legend(handles=shown, **place, ncols=columns, handlelength=0.9, handletextpad=0.4, columnspacing=0.9)

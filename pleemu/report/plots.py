@@ -44,7 +44,7 @@ def plot_run(recording: Recording, path: str | Path | None = None) -> Figure:
         grid = figure.add_gridspec(4, 1, height_ratios=heights)
         axis = figure.add_subplot(grid[0])
         draw_timeline(axis, recording, found, f"Who ran on each pCPU, and PAUSE exits above{_until(recording)}")
-        _vcpu_legend(axis, 9.8, recording)
+        _vcpu_legend(axis, 9.3, recording)
         draw_zoom(figure.add_subplot(grid[1]), recording, found)
         _windows(figure.add_subplot(grid[2], sharex=axis), recording, found)
         low = grid[3].subgridspec(1, 2, width_ratios=(1, 1.6))
@@ -77,10 +77,10 @@ def plot_compare(cases: Sequence[tuple[str, Recording]], path: str | Path | None
             axes.append(figure.add_subplot(grid[number], sharex=axes[0] if axes else None))
             head = f"{shortened(name, 60)}: {units.count(recording.run.ple.exits)} PAUSE exits{_until(recording)}"
             draw_timeline(axes[-1], recording, found[name], head, labelled=number == len(shown) - 1)
-        _vcpu_legend(axes[0], 10.8, shown[0][1])
+        _vcpu_legend(axes[0], 10.3, shown[0][1])
         low = grid[len(shown)].subgridspec(1, 3, width_ratios=(1, 1, 1 if len(cases) <= _FEW else 1.5))
         exits, done, lengths = (figure.add_subplot(low[column]) for column in range(3))
-        _stacked(exits, 2.6, {name: of_all(recording.run) for name, recording in cases}, "PAUSE exits")
+        _stacked(exits, 2.9, {name: of_all(recording.run) for name, recording in cases}, "PAUSE exits")
         _operations(done, cases)
         parts = dict.fromkeys(_until(recording) for _, recording in cases if not recording.every_event)
         _lengths(lengths, {name: found[name]["runs"] for name, _ in cases}, next(iter(parts), ""))
@@ -225,7 +225,7 @@ def _operations(axis: Any, cases: Sequence[tuple[str, Recording]]) -> None:
     _named(axis, [name for name, _ in cases], "Operations")
     axis.set_xlim(0, max(1.0, left.max() * 1.16))
     if len(names) > 1:
-        legend_above(axis, 2.6)
+        legend_above(axis, 2.9)
 
 
 def _named(axis: Any, names: Sequence[str], title: str) -> None:

@@ -163,4 +163,4 @@ def _legend(axis: Any) -> None:
         Patch(color=_HELD, label="has a lock"),
         Patch(color=_OFF, label="has a lock and no pCPU"),
     ]
-    legend_above(axis, 9.8, handles)
+    legend_above(axis, 9.3, handles)
