@@ -79,7 +79,8 @@ def explain(scenario: str | Path | Scenario, *exits: str | int, **overrides: Any
     """Run a scenario and tell the stories of PAUSE exits, by number, range or word as `pleemu explain` takes them."""
     from pleemu.experiment.explain import explain as explain_exits
 
-    return explain_exits(load_scenario(scenario, **overrides), [str(one) for one in exits])
+    explained = explain_exits(load_scenario(scenario, **overrides), [str(one) for one in exits])
+    return explained.run, explained.stories
 
 
 def __getattr__(name: str) -> str:

@@ -281,11 +281,11 @@ def explain(
     with progress_bar() as show:
         on_progress = None if show is None else lambda done, total: show(chosen.name, done, total)
         asked = [one for one in exits if is_exit(one)]
-        result, stories = explain_exits(chosen, asked, progress=on_progress, skip=changes.skip)
+        explained = explain_exits(chosen, asked, progress=on_progress, skip=changes.skip)
     if changes.json:
-        _print_text(explain_json(result, stories))
+        _print_text(explain_json(explained.run, explained.stories, explained.pending))
     else:
-        _print(explain_report(result, stories))
+        _print(explain_report(explained.run, explained.stories, explained.pending))
 
 
 @app.command

@@ -49,7 +49,7 @@ def run(name, chosen, duration=None):
 @functools.cache
 def story(name, exit_, chosen="vanilla"):
     prepare_core()
-    _, (only,) = explain(Command(name, {"policy": chosen}).scenario(), [exit_])
+    (only,) = explain(Command(name, {"policy": chosen}).scenario(), [exit_]).stories
     return only
 
 
@@ -311,6 +311,24 @@ def test_explain_of_a_run_without_exits_says_so(capsys):
     prepare_core()
     assert main(["explain", "case_study", "--policy", "no-ple", "--duration", "5ms"]) == 0
     assert "There was no PAUSE exit" in capsys.readouterr().out
+
+
+def test_exit_without_a_decision_is_explained_in_a_line(capsys):
+    """The run has ended before KVM had decided: exits that are counted and have no story, as text and as JSON."""
+    prepare_core()
+    run_ = pleemu.run("ticket_lock", duration="30ms")
+    judged = run_.decisions.total.judged
+    assert run_.ple.exits > judged
+    last = f"{judged - 2}-{run_.ple.exits}"
+    assert main(["explain", "ticket_lock", last, "--duration", "30ms"]) == 0
+    said = capsys.readouterr().out
+    assert main(["explain", "ticket_lock", last, "--duration", "30ms", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    told = [one["number"] for one in found["explained"]]
+    assert sorted(told + found["pending"]) == list(range(judged - 2, run_.ple.exits + 1))
+    assert len(found["pending"]) > 0
+    for number in found["pending"]:
+        assert f"Exit {number}  The run ended before KVM had decided." in said
 
 
 def test_exits_are_told_from_files():

@@ -29,6 +29,7 @@ from pleemu.report.explain_report import sentences
 from pleemu.report.page import Repeat, page
 from pleemu.report.page_data import case_data
 from pleemu.report.page_part import part_of
+from pleemu.report.places import PARTS, PENDING, UNTOLD
 from pleemu.report.scenario_text import scenario_text
 from pleemu.scenario import Scenario, from_dict
 from pleemu.trace.columns import tables
@@ -114,7 +115,8 @@ def test_numbers_of_a_page_are_those_of_the_run() -> None:
     (data,) = data_of(page([("x", result.recording())], REPEAT))["cases"]
     shown = [number for row in data["exits"] for number in row["number"] if number > 0]
     assert sorted(shown) == list(range(1, result.ple.exits + 1))
-    assert sum(sum(counts) for _, counts in data["symbols"]) == len(result.recording().stories)
+    assert sum(sum(counts) for _, counts in data["symbols"]) == result.ple.exits
+    assert sum(sum(counts) for _, counts in data["verdicts"]) == result.ple.exits
     assert sum(exits for _, exits in data["windowsAt"]) == result.ple.exits
     assert sum(exits for *_, exits in data["lengths"]) == result.ple.exits
     ran = dict.fromkeys(range(len(data["threads"])), 0)
@@ -144,6 +146,41 @@ def test_beginning_of_a_run_is_its_first_events(limit: int) -> None:
     assert not some.whole
     assert whole.whole
     assert "its beginning" in data_of(page([("x", some)], REPEAT))["cases"][0]["part"]
+
+
+@given(st.integers(200, 9_000) | st.just(10**9), st.integers(0, 400) | st.just(10**9))
+@settings(max_examples=12)
+def test_charts_of_a_part_count_the_whole_run_or_say_what(events: int, stories: int) -> None:
+    """Whatever of a run was too much to be recorded: no number is silently of a part, and no caption is wrong."""
+    run = run_of("ticket_lock")
+    some = record(run, run.again.policy, run.again.programs, limit=events, stories=stories, beginning=True)
+    data = case_data("x", some)
+    captions = data["captions"]
+    for chart in ("symbols", "verdicts"):
+        assert sum(sum(counts) for _, counts in data[chart]) == run.ple.exits
+    assert ("kept by VM only" in captions["symbols"]) == (not some.whole)
+    untold = sum(counts[PARTS.index(UNTOLD)] for _, counts in data["symbols"])
+    assert untold == (0 if some.whole else run.ple.exits)
+    at_windows = sum(exits for _, exits in data["windowsAt"])
+    if some.every_event:
+        assert at_windows == run.ple.exits == sum(exits for *_, exits in data["lengths"])
+        assert captions["lengths"].startswith("PAUSE exits by the length")
+    else:
+        assert f"the first {at_windows:,} of {run.ple.exits:,}" in captions["windows"]
+        assert {length: runs for length, runs, _ in data["lengths"]} == run.ple.run_lengths
+        assert captions["lengths"].startswith("Runs of PAUSE exits")
+
+
+def test_exits_that_are_pending_at_the_end_are_counted_as_that() -> None:
+    """By place and by VM as many, beside those with a verdict, and the page says it of each."""
+    run = pleemu.run("ticket_lock", duration="30ms")
+    missing = run.ple.exits - run.decisions.total.judged
+    assert missing > 0
+    data = case_data("x", run.recording())
+    for chart in ("symbols", "verdicts"):
+        assert sum(counts[PARTS.index(PENDING)] for _, counts in data[chart]) == missing
+    shown = [verdict for row in data["exits"] for verdict in row["verdict"]]
+    assert shown.count(PARTS.index(PENDING)) == missing
 
 
 @pytest.mark.parametrize("name", ["case_study", "barrier", "wake_up"])
@@ -274,6 +311,20 @@ def test_browser_opens_without_errors_and_without_a_network(browser: Any, pages:
     assert browser.get_log("browser") == []
 
 
+def test_browser_shows_the_number_of_a_vcpu_whose_name_is_long(browser: Any, tmp_path: Path) -> None:
+    """In the labels of the lanes, which have little room; above them the VM's name is whole."""
+    names = {"vm.0.name": "web-frontend", "vm.1.name": "database-server-of-somebody"}
+    pleemu.run("worst_case", duration="20ms", fields=names).to_html(tmp_path / "out.html")
+    open_page(browser, tmp_path / "out.html")
+    drawn = browser.execute_script(
+        "const texts = []; const pen = pleemu.view.pen; pen.fillText = (text) => texts.push(text);"
+        "pleemu.view.drawNow(); delete pen.fillText; return texts"
+    )
+    assert set(names.values()) <= set(drawn)
+    short = [one for one in drawn if "…" in one]
+    assert sorted(one.rpartition("…")[2] for one in short) == ["/0", "/0", "/1", "/1"]
+
+
 def test_browser_zooms_and_moves(browser: Any, pages: Path) -> None:
     """By keys, by the wheel, by dragging, by buttons; and never beyond the run."""
     from selenium.webdriver.common.action_chains import ActionChains
@@ -352,6 +403,31 @@ def test_browser_explains_the_exit_that_is_clicked(browser: Any, pages: Path) ->
     assert browser.get_log("browser") == []
 
 
+def test_browser_goes_on_from_the_middle_of_what_is_shown(browser: Any, pages: Path) -> None:
+    """To the exit behind it or before it, while none is selected; where there is none, to the last or the first."""
+    open_page(browser, pages / "one.html")
+    times = [one.at_ns for one in run_of("worst_case").recording().stories]
+    last = len(times)
+
+    def chosen(middle: float, step: int) -> int:
+        number: int = browser.execute_script(
+            f"const {{view}} = pleemu; view.selected = 0; view.begin = {middle - 200}; view.end = {middle + 200};"
+            f"view.next({step}); return view.selected"
+        )
+        return number
+
+    between = (times[9] + times[10]) / 2
+    assert [chosen(between, step) for step in (1, -1)] == [11, 10]
+    assert [chosen(times[-1] + 1_000, step) for step in (1, -1)] == [last, last]
+    assert [chosen(times[0] - 1_000, step) for step in (1, -1)] == [1, 1]
+
+
+def test_browser_says_that_there_is_nothing(browser: Any, pages: Path) -> None:
+    """In each chart of a run without PAUSE exits."""
+    open_page(browser, pages / "many.html", "#case=no-ple")
+    assert {browser.find_element("id", chart).text for chart in ("symbols", "lengths", "windows")} == {"none"}
+
+
 def test_browser_shows_the_run_that_is_chosen(browser: Any, pages: Path, results: Any) -> None:
     """Of several: its timeline, figures and tables; and one without PAUSE exits, too; light and dark."""
     open_page(browser, pages / "many.html")
@@ -371,6 +447,19 @@ def test_browser_shows_the_run_that_is_chosen(browser: Any, pages: Path, results
     browser.find_element("id", "theme").click()
     assert browser.execute_script("return getComputedStyle(document.body).backgroundColor") != before
     assert browser.get_log("browser") == []
+
+
+def test_browser_heads_a_comparison_with_the_chosen_run(browser: Any, tmp_path: Path) -> None:
+    """Its machine and its VMs are those of that run, and all seeds are named."""
+    results = pleemu.compare("worst_case", across={"vm.0.vcpus": [2, 3], "seed": [1, 7]}, duration="5ms")
+    results.to_html(tmp_path / "out.html")
+    open_page(browser, tmp_path / "out.html")
+    assert browser.find_element("css selector", "h1").text.endswith("4 runs, seeds 1, 7")
+    for name, run in results.items():
+        browser.find_element("css selector", f"tr[data-case='{name}']").click()
+        (facts,) = browser.find_elements("css selector", ".facts:not([hidden])")
+        assert facts.text.startswith(f"vm.0.vcpus, seed: {name}; ")
+        assert f"{run.scenario.vm[0].name} ({run.scenario.vm[0].vcpus} vCPUs)" in facts.text
 
 
 def test_browser_opens_a_page_at_an_exit(browser: Any, pages: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -22,7 +23,9 @@ from pleemu.report.bars import Bar, Panel, draw_bars
 from pleemu.report.colours import IDLE, rgb, thread_colours, vm_colour
 from pleemu.report.figures import check_plot, save
 from pleemu.report.lanes import ROWS, lanes_image, shares
-from pleemu.report.plots import plot_run
+from pleemu.report.names import shortened
+from pleemu.report.plots import plot_compare, plot_run
+from pleemu.report.zoom import overlaps
 from pleemu.scenario import Scenario, Vm
 from pleemu.trace.columns import tables
 from pleemu.trace.recording import record, thread_names
@@ -126,6 +129,35 @@ def test_colours_tell_threads_apart(vcpus: list[int]) -> None:
     assert len({vm_colour(number) for number in range(8)}) == 8
 
 
+@given(any_name, st.integers(0, 999), st.integers(12, 40))
+def test_long_names_fit_and_a_vcpu_keeps_its_number(vm: str, vcpu: int, most: int) -> None:
+    """Short ones stay as they are."""
+    name = f"{vm}/{vcpu}"
+    shown = shortened(name, most)
+    assert len(shown) == min(len(name), most)
+    assert shown.endswith(f"/{vcpu}")
+    assert (shown == name) == (len(name) <= most)
+    assert len(shortened(vm, most)) <= most
+
+
+_spans = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 9)).map(lambda one: (one[0], one[0] + one[1])))
+
+
+@given(_spans, st.lists(st.integers(0, 70), unique=True).map(sorted))
+def test_overlaps_are_those_of_every_pair(some: list[tuple[int, int]], edges: list[int]) -> None:
+    """Spans that may lie in each other, and such as follow each other."""
+    others = list(pairwise(edges))[::2]
+    pairs = [(max(a, c), min(b, d)) for a, b in sorted(some) for c, d in others if a < d and b > c]
+    assert overlaps(some, others) == pairs
+
+
+def test_overlaps_of_long_runs_are_found_at_once() -> None:
+    """Pairs are not tried one by one: that would be hours."""
+    some = [(10 * k, 10 * k + 7) for k in range(300_000)]
+    others = [(begin + 5, end + 5) for begin, end in some]
+    assert len(overlaps(some, others)) == 2 * len(some) - 1
+
+
 # ---- Runs ---------------------------------------------------------------------------------------
 
 
@@ -190,6 +222,24 @@ def test_run_is_drawn(tmp_path: Path, name: str, policy: str, suffix: str) -> No
         assert ("no PAUSE exits" in texts) == (policy == "no-ple")
 
 
+@pytest.mark.filterwarnings("error")
+def test_figure_of_long_names_is_whole() -> None:
+    """No part of it gives way to a name, and no legend lies over a title."""
+    names = {"vm.0.name": "web-frontend", "vm.1.name": f"database-server{'-' * 150}"}
+    figure = pleemu.run("worst_case", duration="60ms", fields=names).plot()
+    figure._repr_png_()
+    drawn = figure.canvas.get_renderer()
+    for axis in figure.axes:
+        box, legend = axis.get_position(), axis.get_legend()
+        assert box.width > 0.25
+        assert box.height > 0.05
+        if legend is not None:
+            assert not legend.get_window_extent(drawn).overlaps(axis._left_title.get_window_extent(drawn))
+    named = {text.get_text() for text in figure.axes[0].get_legend().get_texts()}
+    assert {one.rpartition("/")[2] for one in named} == {"0", "1"}
+    assert len(named) == 4
+
+
 def test_comparison_is_drawn(tmp_path: Path) -> None:
     """A timeline for each run, and bars as long as the counts."""
     results = pleemu.compare("worst_case", "vanilla,debooster,no-ple", duration="60ms")
@@ -201,15 +251,45 @@ def test_comparison_is_drawn(tmp_path: Path) -> None:
     for bar in exits.patches:
         row = round(bar.get_y() + bar.get_height() / 2)
         drawn[row] = drawn.get(row, 0) + bar.get_width()
-    assert [drawn.get(row, 0) for row in range(3)] == [run.decisions.total.judged for run in results]
+    assert [drawn.get(row, 0) for row in range(3)] == [run.ple.exits for run in results]
+
+
+def test_lines_of_many_runs_are_told_apart() -> None:
+    """By colour and style together, and their legend covers none of them."""
+    recording = run_of("worst_case").recording()
+    figure = plot_compare([(f"run {number}", recording) for number in range(24)])
+    figure._repr_png_()
+    (axis,) = [one for one in figure.axes if one.get_title(loc="left").startswith("PAUSE exits in runs")]
+    assert len({(line.get_color(), line.get_linestyle()) for line in axis.lines}) == len(axis.lines) == 24
+    drawn = figure.canvas.get_renderer()
+    legend = axis.get_legend().get_window_extent(drawn)
+    assert legend.x0 >= axis.get_window_extent(drawn).x1
+    assert 0 <= legend.y0 < legend.y1 <= figure.bbox.y1
+    assert legend.x1 <= figure.bbox.x1
 
 
 def test_beginning_of_a_long_run_is_drawn_and_said() -> None:
     """A figure of a part says so."""
     run = run_of("worst_case")
     some = record(run, run.again.policy, run.again.programs, limit=500, stories=10, beginning=True)
-    (title, *_) = [axis.get_title(loc="left") for axis in plot_run(some).axes]
+    axes = plot_run(some).axes
+    (title, longest, *_) = [axis.get_title(loc="left") for axis in axes]
     assert "; the first " in title
+    assert longest.startswith("The longest run of this part")
+    assert any(axis.get_xlabel().startswith("n; the first ") for axis in axes)
+
+
+def test_bars_of_a_run_add_up_to_its_title() -> None:
+    """With exits that the run ended before; of a part, whose places are the whole run's; and no event is missed."""
+    run = pleemu.run("ticket_lock", duration="30ms")
+    assert run.ple.exits > run.decisions.total.judged
+    part = record(run, run.again.policy, run.again.programs, stories=100, beginning=True)
+    for recording in (run.recording(), part):
+        titles = {axis.get_title(loc="left"): axis for axis in plot_run(recording).axes}
+        (places,) = [axis for title, axis in titles.items() if title.startswith("PAUSE exits by place")]
+        assert sum(bar.get_width() for bar in places.patches) == run.ple.exits
+        assert not any("; the first " in title for title in titles)
+    assert "not kept" in places.get_title(loc="left")
 
 
 def test_command_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

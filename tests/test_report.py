@@ -23,7 +23,7 @@ from pleemu.report.compare_report import compare_report, reference_of
 from pleemu.report.console import console
 from pleemu.report.grid import Column, Grid
 from pleemu.report.json_form import RUN_KEYS, compare_json, run_json
-from pleemu.report.run_report import run_report
+from pleemu.report.run_report import continuous_table, run_report, seeds_of
 from pleemu.report.timeline import TimelinePlot, axis, resample
 from pleemu.scenario import Thread, Vm, from_dict
 
@@ -92,6 +92,26 @@ def test_nothing_essential_is_shortened_at_usual_widths(width: int) -> None:
     compared = rendered(compare_report(storms()), width)
     assert "…" not in compared
     assert all(run.policy in compared for run in storms())
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=12))
+def test_all_seeds_are_in_the_head(seeds: list[int]) -> None:
+    """Each once, as far as they are few."""
+    said = seeds_of([attrs.evolve(storm(), seed=seed) for seed in seeds])
+    different = list(dict.fromkeys(seeds))
+    numbers = [int(one) for one in re.findall(r"\d+(?! more)", said.partition(" and ")[0])]
+    assert numbers == different[:4]
+    assert said.startswith("seeds ") == (len(different) > 1)
+    assert (f"and {len(different) - 4} more" in said) == (len(different) > 4)
+
+
+def test_run_of_one_exit_has_no_period() -> None:
+    """There is no other exit to measure to."""
+    run = storm()
+    alone = attrs.evolve(run.ple.runs[0], length=1, period_ns=0.0, guest_ns=0.0)
+    ple = attrs.evolve(run.ple, runs=(alone,), longest_run=1)
+    (row,) = continuous_table(attrs.evolve(run, ple=ple)).rows
+    assert [cell.plain for cell in row[4:6]] == ["-", "-"]
 
 
 def test_comparison_is_with_vanilla_or_else_with_the_first() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from attrs import frozen
+
 from pleemu.errors import ScenarioError
 from pleemu.machine.result import Run
 from pleemu.machine.story import Stories, Story
@@ -19,6 +21,15 @@ EXITS_AT_ONCE = 100
 _NUMBERS = re.compile(r"#?(\d{1,18})(?:-#?(\d{1,18}))?")
 
 
+@frozen(kw_only=True)
+class Explained:
+    """A run, and of the exits that were asked for the stories."""
+
+    run: Run
+    stories: tuple[Story, ...] = ()
+    pending: tuple[int, ...] = ()  # exits without a story: the run ended before KVM had decided
+
+
 def is_exit(text: str) -> bool:
     """Is this the name of exits, and not of a file?"""
     return text in WORDS or _NUMBERS.fullmatch(text) is not None
@@ -31,7 +42,7 @@ def explain(
     policy: Policy | None = None,
     progress: Callable[[int, int], None] | None = None,
     skip: bool = True,
-) -> tuple[Run, tuple[Story, ...]]:
+) -> Explained:
     """Run a scenario and tell the stories of some of its PAUSE exits, by default of the most telling ones.
 
     The scenario runs twice: the first run tells which exits there are, and the second, which is the same, their story.
@@ -52,10 +63,11 @@ def explain(
     if len(wanted) > EXITS_AT_ONCE:
         raise ScenarioError(f"{len(wanted)} exits are too many to explain at once; ask for at most {EXITS_AT_ONCE}")
     if not wanted:
-        return run, ()
+        return Explained(run=run)
     stories = Stories(frozenset(wanted))
     run = simulate(scenario, policy=policy, progress=progress, programs=programs, stories=stories, skip=skip)
-    return run, stories.found
+    told = {story.number for story in stories.found}
+    return Explained(run=run, stories=stories.found, pending=tuple(sorted(wanted - told)))
 
 
 def _range(text: str) -> tuple[int, int]:

@@ -11,14 +11,15 @@ from pleemu.machine.result import Run
 from pleemu.report import units
 from pleemu.report.compare_report import ran_after
 from pleemu.report.grid import Column, Grid
-from pleemu.report.run_report import paragraph, profile_notes
+from pleemu.report.run_report import paragraph, profile_notes, seeds_of
 
 
 def across_report(rows: Sequence[tuple[str, Run]], what: str) -> RenderableType:
     """Return the report of at least one named run; ``what`` is what the runs differ in."""
     scenario = rows[0][1].scenario
     policies = ", ".join(dict.fromkeys(run.policy for _, run in rows))
-    head = Text.assemble((scenario.name, "bold"), f"  {len(rows)} runs  policy {policies}  seed {rows[0][1].seed}\n")
+    seeds = seeds_of(run for _, run in rows)
+    head = Text.assemble((scenario.name, "bold"), f"  {len(rows)} runs  policy {policies}  {seeds}\n")
     if scenario.summary:
         head.append(f"{scenario.summary.strip()}\n", "italic")
     seconds = sum(run.wall_seconds for _, run in rows)

@@ -11,12 +11,14 @@ from pleemu.scenario import Scenario
 _VMS = ((208, 0.55), (28, 0.72), (174, 0.45), (272, 0.38), (98, 0.45), (338, 0.55), (44, 0.50), (220, 0.15))
 _LIGHTEST, _DARKEST = 0.70, 0.36
 
-VERDICTS = {
+PARTS = {  # of PAUSE exits, see `places`
     "useful": "#3a9a5b",
     "wasted": "#e0a42e",
     "irrelevant": "#d64541",
     "nobody": "#8d99a6",
     "unknown": "#c3cad1",
+    "pending": "#b39ddb",
+    "untold": "#5b87b8",
 }
 PAUSE = "#d3222a"  # a PAUSE exit
 IDLE = "#e8ebee"

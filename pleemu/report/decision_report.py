@@ -32,13 +32,20 @@ def verdict_table(run: Run) -> Grid:
         note="Useful: the nominated vCPU is one that the spinner waits for, can act, and lacks only a pCPU; wasted: it "
         "waits itself; irrelevant: the spinner does not wait for it. Precision: useful of all nominations; recall: of "
         "the exits at which it was possible. Ran after: mean time from such an exit until somebody useful ran: the "
-        "hand-over; released after: until the lock changed hands or the answer came. Spinning: guest time in waits.",
+        "hand-over; released after: until the lock changed hands or the answer came. Spinning: guest time in waits."
+        + _pending(run),
     )
     for one in run.decisions.vms:
         _add(grid, one.vm, one)
     if len(run.decisions.vms) > 1:
         _add(grid, "all", total)
     return grid
+
+
+def _pending(run: Run) -> str:
+    """Say how many exits have no verdict, so that the columns add up to all."""
+    missing = run.ple.exits - run.decisions.total.judged
+    return f" Of {units.count(missing)} more the run ended before KVM had decided." if missing > 0 else ""
 
 
 def _add(grid: Grid, name: str, one: Judgement) -> None:

@@ -26,8 +26,8 @@ _MEANINGS = {
 }
 
 
-def explain_report(run: Run, stories: Iterable[Story]) -> RenderableType:
-    """Return the overview, and the stories."""
+def explain_report(run: Run, stories: Iterable[Story], pending: Iterable[int]) -> RenderableType:
+    """Return the overview, and the stories; ``pending``: exits that have none, as the run ended before."""
     parts: list[RenderableType] = [header(run), Text()]
     if not run.ple.exits:
         return Group(*parts, Text("There was no PAUSE exit, so there is nothing to explain."))
@@ -36,6 +36,8 @@ def explain_report(run: Run, stories: Iterable[Story]) -> RenderableType:
         parts += [refusal_table(run), Text()]
     for story in stories:
         parts += [story_text(story), Text()]
+    for number in pending:
+        parts += [Text.assemble((f"Exit {number}", "bold"), "  The run ended before KVM had decided."), Text()]
     return Group(*parts)
 
 

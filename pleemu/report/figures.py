@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".png", ".svg", ".pdf")
 _DPI = 150
+_LEGEND_ROW, _LEGEND_GAP, _LEGEND_LETTER = 13, 19, 4.9  # points: of a row, what surrounds a label, a letter
 _LOOK = {
     "font.size": 8.5,
     "font.family": ["DejaVu Sans"],
@@ -71,6 +73,18 @@ def need_matplotlib() -> Any:
     except ImportError:
         raise PleemuError("plots need matplotlib, which is not installed: pip install 'pleemu[plots]'") from None
     return matplotlib
+
+
+def legend_above(axis: Any, width: float, handles: Sequence[Any] | None = None) -> None:
+    """Put the legend between the title and an axis so many inches wide, in as many rows as that takes."""
+    shown = axis.get_legend_handles_labels()[0] if handles is None else handles
+    longest = max((len(str(one.get_label())) for one in shown), default=1)
+    fitting = max(1, int(width * 72 / (_LEGEND_GAP + _LEGEND_LETTER * longest)))
+    rows = -(-len(shown) // fitting)
+    columns = -(-len(shown) // rows)
+    axis.set_title(axis.get_title(loc="left"), pad=6 + _LEGEND_ROW * rows)
+    place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.1}
+    axis.legend(handles=shown, **place, ncols=columns, handlelength=0.9, handletextpad=0.4, columnspacing=0.9)
 
 
 def check_plot(path: Path) -> None:

@@ -153,10 +153,11 @@ EXPLAIN_KEYS = {
     "next_there; hint: what its scheduler asks of a target (close, eligible; ignored, obeyed: nothing), distance_ns "
     "and limit_ns of the target in virtual time, from the first in line or the average; slept; ran, ran_after_ns, "
     "moved_by, moved, moved_after_ns, over_after_ns",
+    "pending": "numbers of those that were asked for and have no story: the run ended before KVM had decided",
 }
 
 
-def explain_json(run: Run, stories: Iterable[Story]) -> str:
+def explain_json(run: Run, stories: Iterable[Story], pending: Iterable[int]) -> str:
     """Return stories as the JSON text that `pleemu explain --json` prints."""
     values = {
         "scenario": run.scenario.name,
@@ -166,5 +167,6 @@ def explain_json(run: Run, stories: Iterable[Story]) -> str:
         "exits": run.ple.exits,
         "decisions": decisions_to_dict(run.decisions),
         "explained": [attrs.asdict(story) for story in stories],
+        "pending": list(pending),
     }
     return json.dumps({key: values[key] for key in EXPLAIN_KEYS}, indent=2, allow_nan=False)

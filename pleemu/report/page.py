@@ -27,7 +27,7 @@ from pleemu.report.compare_report import compare_report
 from pleemu.report.html import html_of
 from pleemu.report.page_data import case_data
 from pleemu.report.page_part import RECORDS, ROWS
-from pleemu.report.run_report import header, run_report
+from pleemu.report.run_report import machine_line, run_report, seeds_of
 from pleemu.report.scenario_text import scenario_text
 from pleemu.report.timeline import TimelinePlot
 from pleemu.report.whole_file import write_whole
@@ -79,7 +79,7 @@ def page(cases: Sequence[tuple[str, Recording]], repeat: Repeat, *, what: str = 
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n',
             f'<link rel="icon" href="data:,">\n<title>{escape(title)}</title>\n<style>{style}</style>\n',
             "</head>\n<body>\n<main>\n",
-            _head(runs),
+            _head(runs, what),
             _cases(runs, what) if len(runs) > 1 else "",
             _asset("body.html"),
             _details(runs, what),
@@ -113,18 +113,24 @@ def _packed(data: dict[str, Any]) -> str:
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
-def _head(runs: Sequence[tuple[str, Run]]) -> str:
-    run = runs[0][1]
-    scenario = run.scenario
-    what = f"policy {escape(run.policy)}" if len(runs) == 1 else f"{len(runs)} runs"
-    facts = header(run).plain.splitlines()
-    machine = next((line for line in facts if " x " in line and " at " in line), "")
-    ended = "" if len(runs) > 1 else f" Ended: {escape(run.ended.rstrip('.'))}."
+def _head(runs: Sequence[tuple[str, Run]], what: str) -> str:
+    scenario = runs[0][1].scenario
+    which = f"policy {escape(runs[0][1].policy)}" if len(runs) == 1 else f"{len(runs)} runs"
+    seeds = seeds_of(run for _, run in runs)
     return (
-        f'<div class="top"><div><h1>{escape(scenario.name)} <span class="dim">{what}, seed {run.seed}</span></h1>'
+        f'<div class="top"><div><h1>{escape(scenario.name)} <span class="dim">{which}, {seeds}</span></h1>'
         f'<p class="summary">{escape(scenario.summary.strip())}</p>'
-        f'<p class="facts">{escape(machine)}; {run.duration_ns / 1e6:g} ms emulated.{ended}</p></div>'
+        f"{''.join(_facts(name, run, what if len(runs) > 1 else '') for name, run in runs)}</div>"
         '<button id="theme" title="light or dark">light / dark</button></div>\n'
+    )
+
+
+def _facts(name: str, run: Run, what: str) -> str:
+    """Where a run took place, and how it ended; of several, which differ in ``what``, those of the chosen are shown."""
+    of_one, which = (f' data-of="{escape(name)}"', f"{escape(what)}: {escape(name)}; ") if what else ("", "")
+    return (
+        f'<p class="facts"{of_one}>{which}{escape(machine_line(run.scenario))}; {run.duration_ns / 1e6:g} ms emulated. '
+        f"Ended: {escape(run.ended.rstrip('.'))}.</p>"
     )
 
 

@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 from pleemu.hypervisor.rules import RULES
 from pleemu.machine.result import Run
 from pleemu.machine.story import Story
-from pleemu.observe.records import VERDICTS
 from pleemu.report.colours import thread_colours, vm_colour
 from pleemu.report.explain_report import sentences
 from pleemu.report.page_part import RECORDS, ROWS, Part, part_of
+from pleemu.report.places import PARTS, PENDING, Counts, by_place, by_vm, verdicts_of
 from pleemu.trace.columns import Columns, tables
 from pleemu.trace.recording import Recording, thread_names
 from pleemu.trace.spans import CRITICAL
 
+_PLACES = 12
 _RULE_NAMES = list(RULES)
 
 
@@ -56,7 +57,7 @@ def case_data(name: str, recording: Recording, *, rows: int = ROWS, records: int
         "fairness": run.fairness,
         "idle": run.idle_share,
         "cpus": _cpus(found["switches"], scenario.hardware.pcpus, thread_names(scenario), part),
-        "exits": _exits(found["exits"], found["decisions"], _vcpu_numbers(recording), part, words),
+        "exits": _exits(found["exits"], _verdicts(recording, found), _vcpu_numbers(recording), part, words),
         "spans": _spans(found["spans"], _vcpu_numbers(recording), part, words),
         "windows": _windows(found["windows"], _vcpu_numbers(recording), part),
         "windowUnit": "PAUSEs" if scenario.hardware.is_amd else "TSC ticks",
@@ -64,11 +65,12 @@ def case_data(name: str, recording: Recording, *, rows: int = ROWS, records: int
         "rules": [[rule, meaning] for rule, meaning in RULES.items()],
         "words": words.listed,
         "overview": _overview(run),
-        "symbols": _by_symbol(run, found["decisions"]),
-        "lengths": _lengths(run, found["runs"]),
+        "symbols": _listed(by_place(recording, found, _PLACES)),
+        "lengths": _lengths(recording, found["runs"]),
         "windowsAt": _by_power(found["exits"]["ple_window"][found["exits"]["number"] >= 0]),
         "longest": _longest(run),
-        "verdicts": [[one.vm, [getattr(one, verdict) for verdict in VERDICTS]] for one in run.decisions.vms],
+        "verdicts": _listed(by_vm(run)),
+        "captions": _captions(recording, found["exits"]),
         "figures": _figures(run),
     }
 
@@ -118,14 +120,17 @@ def _inside(begins: NDArray[Any], ends: NDArray[Any], part: Part) -> NDArray[Any
     return (ends >= part.begin) & (begins < part.end)
 
 
+def _verdicts(recording: Recording, found: dict[str, Columns]) -> dict[int, int]:
+    """The part that each PAUSE exit counts in, by number, where that is known of the single exit."""
+    exits = found["exits"]["number"].tolist() if recording.every_story else []
+    known = {**dict.fromkeys(exits, PENDING), **verdicts_of(found["decisions"])}
+    return {number: PARTS.index(part) for number, part in known.items() if number >= 0}
+
+
 def _exits(
-    exits: Columns, decisions: Columns, numbers: dict[tuple[str, int], int], part: Part, words: _Words
+    exits: Columns, verdicts: dict[int, int], numbers: dict[tuple[str, int], int], part: Part, words: _Words
 ) -> list[dict[str, Any]]:
     """Of each vCPU its exits: when, how long until the entry (-1: never), why, where, and of PAUSE exits the rest."""
-    verdicts = {
-        number: VERDICTS.index(verdict) if verdict else -1
-        for number, verdict in zip(decisions["number"].tolist(), decisions["verdict"], strict=True)
-    }
     vcpus = np.array([numbers[pair] for pair in zip(exits["vm"], exits["vcpu_id"].tolist(), strict=True)], np.int64)
     times, host = exits["time_ns"], exits["host_ns"]
     shown = _inside(times, np.where(host < 0, part.end, times + host), part)
@@ -213,28 +218,37 @@ def _overview(run: Run) -> dict[str, Any]:
     return {"column": timeline.column_ns, "exits": [int(one) for one in exits]}
 
 
-def _by_symbol(run: Run, decisions: Columns) -> list[Any]:
-    """PAUSE exits by place and verdict, most first; those whose story is not known are counted as unknown."""
-    counts: dict[str, list[int]] = {}
-    for symbol, verdict in zip(decisions["symbol"], decisions["verdict"], strict=True):
-        row = counts.setdefault(symbol, [0] * len(VERDICTS))
-        row[VERDICTS.index(verdict) if verdict in VERDICTS else len(VERDICTS) - 1] += 1
-    ranked = sorted(counts.items(), key=lambda item: (-sum(item[1]), item[0]))
-    if len(decisions["symbol"]) < run.ple.exits - len(run.vms):  # not all of them have been recorded
-        return [[symbol, [0] * (len(VERDICTS) - 1) + [count]] for symbol, count in run.ple.by_symbol.items()]
-    return [list(item) for item in ranked]
+def _listed(counts: Counts) -> list[list[Any]]:
+    return [list(item) for item in counts.items()]
 
 
-def _lengths(run: Run, runs: Columns) -> list[list[int | None]]:
-    """Runs by length in powers of two: the least length, how many runs, and how many exits if all are known."""
+def _lengths(recording: Recording, runs: Columns) -> list[list[int | None]]:
+    """Runs by length in powers of two: the least length, how many runs, and how many exits if all are recorded."""
     exits: dict[int, int] = {}
     for length in runs["length"].tolist():
         power = 1 << (length.bit_length() - 1)
         exits[power] = exits.get(power, 0) + length
-    known = sum(exits.values()) == run.ple.exits
     return [
-        [length, count, exits.get(length) if known else None] for length, count in sorted(run.ple.run_lengths.items())
+        [length, count, exits.get(length) if recording.every_event else None]
+        for length, count in sorted(recording.run.ple.run_lengths.items())
     ]
+
+
+def _captions(recording: Recording, exits: Columns) -> dict[str, str]:
+    """What each chart counts, and of what part of the run where that is not all of it."""
+    ple = recording.run.ple
+    recorded = int((exits["number"] >= 0).sum())
+    first = f" Only the first {recorded:,} of {ple.exits:,} exits: of so long a run no more events are kept."
+    counted = "PAUSE exits by the length of the run that they belong to"
+    return {
+        "symbols": "Coloured by what the ground truth says of whom KVM nominated."
+        if recording.whole
+        else "All of the run, by the label that they stand under; the verdicts on so many are kept by VM only.",
+        "lengths": f"{counted if recording.every_event else 'Runs of PAUSE exits by their length'}: "
+        "same vCPU, same address, at most 1 ms apart.",
+        "windows": "PAUSE exits by the window in force; the timeline shows it over time."
+        + ("" if recording.every_event else first),
+    }
 
 
 def _by_power(values: NDArray[Any]) -> list[list[int]]:

@@ -32,7 +32,8 @@ class Part:
         why = "around the longest run of PAUSE exits" if self.begin else "its beginning"
         return (
             f"The timeline shows {self.begin / 1e6:.3f} to {self.end / 1e6:.3f} ms of {run.duration_ns / 1e6:g} ms, "
-            f"{why}: a page holds at most {ROWS:,} events. Figures and tables are of the whole run."
+            f"{why}: a page holds at most {ROWS:,} events and {RECORDS:,} decision records. "
+            "Figures, charts and tables are of the whole run, or say otherwise."
         )
 
 

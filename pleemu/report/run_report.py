@@ -18,6 +18,7 @@ from pleemu.scenario import Scenario
 from pleemu.schedule import how_to_replay
 
 _RUNS_SHOWN = 5
+_SEEDS_SHOWN = 4
 
 
 def run_report(run: Run, *, hint: str = "") -> RenderableType:
@@ -61,18 +62,7 @@ def _sections(run: Run, hint: str) -> Iterator[RenderableType]:
 
 def header(run: Run) -> Text:
     """Return what ran, where and for how long."""
-    scenario, hardware = run.scenario, run.scenario.hardware
-    clock = f"{hardware.core_rate_khz / 1e6:g} GHz"
-    if hardware.core_rate_khz != hardware.tsc_rate_khz:
-        clock += f" (TSC {hardware.tsc_rate_khz / 1e6:g} GHz)"
-    threads = sum(thread.count for thread in scenario.thread)
-    scheduler = " ".join([scenario.host.scheduler, *scenario.host.features.split()])
-    machine = (
-        f"{hardware.pcpus} x {hardware.processor} at {clock}, {scheduler} at {scenario.host.hz} Hz, "
-        + ", ".join(f"{vm.name} ({vm.vcpus} vCPUs)" for vm in scenario.vm[:4])
-        + (f" and {len(scenario.vm) - 4} more VMs" if len(scenario.vm) > 4 else "")
-        + (f", {threads} host thread{'s' if threads > 1 else ''}" if threads else "")
-    )
+    scenario = run.scenario
     work = (
         f"emulated {units.time(run.duration_ns)} in {run.wall_seconds:.2f} s, "
         f"{units.count(run.instructions)} instructions, digest {run.digest[:16]}"
@@ -80,8 +70,32 @@ def header(run: Run) -> Text:
     lines = Text.assemble((scenario.name, "bold"), "  policy ", (run.policy, "bold"), f"  seed {run.seed}\n")
     if scenario.summary:
         lines.append(f"{scenario.summary.strip()}\n", "italic")
-    lines.append(f"{machine}\n{work}\nended: {run.ended}", "dim")
+    lines.append(f"{machine_line(scenario)}\n{work}\nended: {run.ended}", "dim")
     return lines
+
+
+def machine_line(scenario: Scenario) -> str:
+    """Return the host, and who is on it."""
+    hardware = scenario.hardware
+    clock = f"{hardware.core_rate_khz / 1e6:g} GHz"
+    if hardware.core_rate_khz != hardware.tsc_rate_khz:
+        clock += f" (TSC {hardware.tsc_rate_khz / 1e6:g} GHz)"
+    threads = sum(thread.count for thread in scenario.thread)
+    scheduler = " ".join([scenario.host.scheduler, *scenario.host.features.split()])
+    return (
+        f"{hardware.pcpus} x {hardware.processor} at {clock}, {scheduler} at {scenario.host.hz} Hz, "
+        + ", ".join(f"{vm.name} ({vm.vcpus} vCPUs)" for vm in scenario.vm[:4])
+        + (f" and {len(scenario.vm) - 4} more VMs" if len(scenario.vm) > 4 else "")
+        + (f", {threads} host thread{'s' if threads > 1 else ''}" if threads else "")
+    )
+
+
+def seeds_of(runs: Iterable[Run]) -> str:
+    """Return the seeds of some runs, in order; of many the first few."""
+    seeds = list(dict.fromkeys(run.seed for run in runs))
+    shown = ", ".join(str(seed) for seed in seeds[:_SEEDS_SHOWN])
+    more = len(seeds) - _SEEDS_SHOWN
+    return f"seed{'s' if len(seeds) > 1 else ''} {shown}" + (f" and {more} more" if more > 0 else "")
 
 
 def schedule_line(run: Run) -> Text:
@@ -165,8 +179,8 @@ def continuous_table(run: Run) -> Grid:
             f"{one.vm}/{one.vcpu}",
             f"{one.address:#x}",
             one.symbol,
-            units.time(one.period_ns),
-            units.time(one.guest_ns),
+            units.time(one.period_ns) if one.length > 1 else "-",
+            units.time(one.guest_ns) if one.length > 1 else "-",
             units.window(one.first_window, one.last_window),
             units.time(one.start_ns),
         )

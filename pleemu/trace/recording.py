@@ -36,7 +36,13 @@ class Recording:
     stories: tuple[Story, ...] = field(repr=False, eq=False)  # of PAUSE exits, by number
     images: tuple[Image, ...] = field(repr=False, eq=False)  # by VM
     until: int  # cycle up to which there are events: the run's end, unless there were too many
-    whole: bool  # nothing is left out
+    every_event: bool
+    every_story: bool
+
+    @property
+    def whole(self) -> bool:
+        """Nothing is left out."""
+        return self.every_event and self.every_story
 
     @property
     def scenario(self) -> Scenario:
@@ -85,7 +91,8 @@ def record(
         stories=told.found,
         images=images,
         until=run.cycles if events.until is None else events.until,
-        whole=events.until is None and wanted == run.ple.exits,
+        every_event=events.until is None,
+        every_story=wanted == run.ple.exits,
     )
 
 

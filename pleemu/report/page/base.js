@@ -28,13 +28,16 @@ function time(ns) {
 const at = (ns) => `${(ns / 1e6).toFixed(3)} ms`;
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
-const VERDICTS = ["useful", "wasted", "irrelevant", "nobody", "unknown"];
+const VERDICTS = ["useful", "wasted", "irrelevant", "nobody", "unknown", "pending", "untold"]; // the parts of places.py
+const ALWAYS = 5; // of these are in the legend, whatever there is
 const MEANINGS = {
   useful: "the spinner waits for it, it can act, and lacks only a pCPU",
   wasted: "the spinner waits for it, and it waits itself",
   irrelevant: "the spinner does not wait for it",
   nobody: "nobody was nominated",
   unknown: "no probe says what the spinner waits for",
+  pending: "the run ended before KVM had decided",
+  untold: "the verdict on each of so many exits is not kept",
 };
 
 // The first place in an ordered array whose value is above `value`.

@@ -32,12 +32,14 @@ const verdictParts = (counts) => counts.map((value, k) => [value, `var(--${VERDI
 const total = (counts) => counts.reduce((a, b) => a + b, 0);
 
 function charts(one) {
-  const symbols = one.symbols.slice(0, 12);
+  for (const [chart, said] of Object.entries(one.captions)) $(`${chart}-said`).textContent = said;
+  const { symbols } = one;
   rows("symbols", symbols.map(([label, counts]) => ({ label, parts: verdictParts(counts), value: count(total(counts)) })),
     Math.max(1, ...symbols.map(([, counts]) => total(counts))));
   rows("verdicts", one.verdicts.map(([label, counts]) => ({ label, parts: verdictParts(counts), value: count(total(counts)) })),
     Math.max(1, ...one.verdicts.map(([, counts]) => total(counts))));
-  $("verdict-legend").replaceChildren(...VERDICTS.map((verdict) =>
+  const occurs = (k) => [...symbols, ...one.verdicts].some(([, counts]) => counts[k] > 0);
+  $("verdict-legend").replaceChildren(...VERDICTS.filter((_, k) => k < ALWAYS || occurs(k)).map((verdict) =>
     make("span", { title: MEANINGS[verdict] }, make("i", { class: "swatch", style: { background: `var(--${verdict})` } }), verdict)));
   rows("shares", one.vms.map((vm) => ({
     label: vm.name,
@@ -57,9 +59,10 @@ function charts(one) {
 const short = (value) => (value >= 1 << 20 ? `${value >> 20}Mi` : value >= 1 << 12 ? `${value >> 10}Ki` : String(value));
 
 function columns(target, entries) {
+  if (!entries.length) return $(target).replaceChildren(make("div", { class: "label" }, "none"));
   const most = Math.max(1, ...entries.map((one) => one.value));
   const tall = (value) => `${Math.max(1, (90 * value) / most)}%`;
-  $(target).replaceChildren(
+  return $(target).replaceChildren(
     make("div", { class: "columns" }, ...entries.map(({ value, title }) =>
       make("div", { title }, make("em", {}, value ? count(value) : ""), make("i", { style: { height: tall(value) } })))),
     make("div", { class: "under" }, ...entries.map(({ label }) => make("span", {}, label))),
@@ -81,6 +84,8 @@ function record(one, number) {
   const parts = [head];
   if (found) {
     parts.push(make("div", {}, ...found.said.map((sentence) => make("p", {}, sentence))), looked(one, found, exit.cpu));
+  } else if (verdict === "pending") {
+    parts.push(make("p", {}, "The run ended before KVM had decided."));
   } else {
     parts.push(make("p", {}, `This page has no record of it${one.explain ? `: ${one.explain} ${number}` : "."}`));
   }

@@ -56,13 +56,15 @@ class Timeline {
     this.draw();
   }
 
+  // The exit behind the selected one or before it; with none selected, that next to the middle of what is shown.
   next(step) {
     const { numbers } = this.one;
     if (!numbers.length) return;
     let place = numbers.indexOf(this.selected) + step;
     if (!this.selected) {
       const middle = (this.begin + this.end) / 2;
-      place = numbers.findIndex((number) => this.one.place.get(number).t >= middle);
+      const before = numbers.filter((number) => this.one.place.get(number).t < middle).length;
+      place = step > 0 ? before : before - 1;
     }
     this.choose(numbers[Math.min(Math.max(place, 0), numbers.length - 1)]);
   }
@@ -143,7 +145,8 @@ class Timeline {
         pen.fillRect(4, row.y + (row.height - side) / 2, side, side);
         pen.fillStyle = ink.ink;
       }
-      pen.fillText(fitted(pen, row.label, GUTTER - (row.colour ? 22 : 8)), row.colour ? 17 : 4, row.y + row.height / 2);
+      const room = row.kind === "title" ? this.width - 8 : GUTTER - (row.colour ? 22 : 8);
+      pen.fillText(fitted(pen, row.label, room), row.colour ? 17 : 4, row.y + row.height / 2);
     }
   }
 
@@ -233,10 +236,14 @@ function niceStep(least) {
   return [1, 2, 5, 10].map((factor) => factor * power).find((step) => step >= least * 0.999);
 }
 
+// As much of a name as there is room for; of a vCPU the number stays.
 function fitted(pen, text, width) {
-  let shown = text;
-  while (shown.length > 1 && pen.measureText(shown).width > width) shown = `${shown.slice(0, -2)}…`;
-  return shown;
+  if (pen.measureText(text).width <= width) return text;
+  const slash = text.lastIndexOf("/");
+  const tail = slash < 0 ? "" : text.slice(slash);
+  let head = text.slice(0, text.length - tail.length);
+  while (head && pen.measureText(`${head}…${tail}`).width > width) head = head.slice(0, -1);
+  return `${head}…${tail}`;
 }
 
 function arrow(pen, x0, y0, x1, y1, ink, dashes) {
