@@ -90,6 +90,7 @@ def _compiled(own: OwnPolicy, made: Bound) -> dict[str, int]:
     if own.digest not in _machine_code:
         from pleemu.machine.own_compiled import compile_functions
 
+        own.check_unchanged()
         _machine_code[own.digest] = compile_functions(own)
     made.kept.append(_machine_code[own.digest])
     return {name: one.address for name, one in _machine_code[own.digest].items()}
