@@ -44,9 +44,12 @@ def run(scenario: str | Path | Scenario, *, trace: str | Path | None = None, **o
 
     What it returns has the counters as fields, and `frames`, `summary` and `to_parquet` for every exit and decision.
     """
+    from pleemu.experiment.repeat import Asked
     from pleemu.experiment.single import run_once
 
-    return run_once(load_scenario(scenario, **overrides), trace=None if trace is None else Path(trace))
+    result = run_once(load_scenario(scenario, **overrides), trace=None if trace is None else Path(trace))
+    result.again.asked = Asked(scenario=_name_of(scenario), overrides=overrides)
+    return result
 
 
 def compare(
@@ -66,13 +69,20 @@ def compare(
     from pleemu.experiment.compare import Axis, cases_of
     from pleemu.experiment.compare import compare as compare_cases
     from pleemu.experiment.in_hand import Results
+    from pleemu.experiment.repeat import Asked
     from pleemu.own_policy import spelled
 
-    axes = [Axis(path, tuple(values)) for path, values in (across or {}).items()]
+    axes = tuple(Axis(path, tuple(values)) for path, values in (across or {}).items())
     if policies is not None and not isinstance(policies, str):
         policies = ",".join(map(spelled, policies))
     compared = cases_of(load_scenario(scenario, **overrides), policies, axes)
-    return Results(compare_cases(compared.cases), compared.what)
+    asked = Asked(command="compare", scenario=_name_of(scenario), policies=policies, axes=axes, overrides=overrides)
+    return Results(compare_cases(compared.cases), compared.what, asked)
+
+
+def _name_of(scenario: str | Path | Scenario) -> str:
+    """Return what a command line calls a scenario; nothing if it is an object."""
+    return str(scenario) if isinstance(scenario, str | Path) else ""
 
 
 def explain(scenario: str | Path | Scenario, *exits: str | int, **overrides: Any) -> tuple[Run, tuple[Story, ...]]:

@@ -81,7 +81,14 @@ class Changes:
 
     def apply(self, scenario: Scenario, *, policy: str | None = None) -> Scenario:
         """Return the scenario with these changes."""
-        overrides = Overrides(
+        return self._overrides(policy).apply(scenario)
+
+    def arguments(self) -> list[str]:
+        """Return these changes as command-line arguments again; --no-skip changes no result."""
+        return self._overrides().arguments()
+
+    def _overrides(self, policy: str | None = None) -> Overrides:
+        return Overrides(
             policy=policy,
             seed=self.seed,
             duration=self.duration,
@@ -92,16 +99,6 @@ class Changes:
             cflags=self.cflags,
             fields=parse_settings(self.settings),
         )
-        return overrides.apply(scenario)
-
-    def arguments(self) -> list[str]:
-        """Return these changes as command-line arguments again."""
-        given = {name: getattr(self, name) for name in ("seed", "duration", "vms", "vcpus", "pcpus", "cc")}
-        shorthands = [part for name, value in given.items() if value is not None for part in (f"--{name}", str(value))]
-        shorthands += [] if self.cflags is None else [f"--cflags={self.cflags}"]
-        return shorthands + [
-            f"--{setting}" if "." in setting.partition("=")[0] else f"--set={setting}" for setting in self.settings
-        ]  # --no-skip changes no result
 
 
 @Parameter(name="*")
@@ -128,11 +125,12 @@ class Pictures:
     def write(self, cases: Sequence[tuple[str, Result]], command: str, explain: str, what: str = "policy") -> None:
         """Write all that is asked for."""
         from pleemu.experiment.in_hand import write_pages, write_plot
+        from pleemu.report.page import Repeat
         from pleemu.report.progress import progress_bar
 
         with progress_bar() as show:
             if self.report is not None:
-                write_pages(self.report, cases, what=what, command=command, explain=explain, progress=show)
+                write_pages(self.report, cases, Repeat(command=command, explain=explain), what=what, progress=show)
             if self.plot is not None:
                 write_plot(self.plot, cases, show)
 
@@ -235,7 +233,8 @@ def compare(
         _print(across_report(results, compared.what))
     given = [] if policies is None else ["--policies", policies]
     given += [part for axis in across for part in ("--across", axis)]
-    explain = _command("explain", scenario, *more, changes=changes)
+    only = ("--policy", results[0][1].policy) if len(results) == 1 else ()
+    explain = _command("explain", scenario, *more, *only, changes=changes)
     pictures.write(results, _command("compare", scenario, *more, *given, changes=changes), explain, compared.what)
 
 
@@ -312,6 +311,7 @@ def disasm(
 
     fields = {} if processor is None else {"hardware.processor": processor}
     scenario = Overrides(cc=cc, cflags=cflags, fields=fields).apply(find(guest, *more))
+    scenario.check_programs()
     programs = dict.fromkeys(scenario.program_of(vm) for vm in scenario.vm)
     images = [load(*program.paths, cc=program.cc, cflags=program.cflags) for program in programs]
     costs = scenario.hardware.costs()
@@ -531,6 +531,7 @@ def _list_parameters(guest: Sequence[str], cc: str | None, cflags: str | None) -
     from pleemu.report.parameter_report import parameter_report
 
     scenario = Overrides(cc=cc, cflags=cflags).apply(find(*guest))
+    scenario.check_programs()
     for grid in parameter_report(scenario, load_programs(scenario)):
         _print(grid)
 

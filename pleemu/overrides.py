@@ -53,6 +53,19 @@ class Overrides:
             assign(data, Scenario, path, value)
         return from_dict(data, folder=scenario.folder)
 
+    def in_words(self) -> Overrides:
+        """Return the same changes as a command line has them: in text."""
+        policy = None if self.policy is None else spelled(self.policy)
+        return attrs.evolve(self, policy=policy, fields={path: as_text(one) for path, one in self.fields.items()})
+
+    def arguments(self) -> list[str]:
+        """Return these changes as command-line arguments, but for the policy."""
+        given = {name: getattr(self, name) for name in ("seed", "duration", "vms", "vcpus", "pcpus", "cc")}
+        shorthands = [part for name, value in given.items() if value is not None for part in (f"--{name}", str(value))]
+        shorthands += [] if self.cflags is None else [f"--cflags={self.cflags}"]
+        settings = ((path, f"{path}={as_text(value)}") for path, value in self.fields.items())
+        return shorthands + [f"--{one}" if "." in path else f"--set={one}" for path, one in settings]
+
     def _shorthands(self) -> dict[str, Any]:
         given = {
             "policy": None if self.policy is None else spelled(self.policy),
@@ -63,6 +76,15 @@ class Overrides:
             "vm.cflags": self.cflags,
         }
         return {path: value for path, value in given.items() if value is not None}
+
+
+def as_text(value: Any) -> str:
+    """Return a field's value as the command line takes it."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return ",".join(map(as_text, value))
+    return str(value)
 
 
 def _repeated(vms: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:

@@ -109,6 +109,11 @@ def is_own(part: str) -> bool:
     return part.endswith(SUFFIX) or part in _registered
 
 
+def of_functions(name: str) -> bool:
+    """Whether a policy is made of functions that were given in Python, which only this process knows by that name."""
+    return any(part.strip() in _registered for part in name.split("+"))
+
+
 def own_policy(part: str) -> OwnPolicy:
     """Return the policy that such a part names, or say what is wrong with its file."""
     if part in _registered:

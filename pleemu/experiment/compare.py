@@ -131,6 +131,9 @@ def compare(
             return None
         return lambda done_ns, total_ns: progress(case, done_ns, total_ns)
 
+    cases = tuple(cases)
+    for case in cases:
+        case.scenario.check_programs()
     programs: dict[Any, Any] = {}
     runs = []
     for case in cases:
