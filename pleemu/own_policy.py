@@ -18,7 +18,7 @@ import hashlib
 import inspect
 import itertools
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -154,8 +154,18 @@ def spelled(given: Any) -> str:
     raise PolicyError(f"policy: {given!r} is not a policy; give a name, a .py file, a module or a function")
 
 
+def spelled_all(given: Any) -> str:
+    """Return the names of one policy or of several, separated by commas."""
+    several = isinstance(given, Iterable) and not isinstance(given, str | Mapping | type)
+    names = ",".join(map(spelled, given)) if several else spelled(given)
+    if not names.strip():
+        raise PolicyError("policies: there is none; name one or more, or leave them out for the usual ones")
+    return names
+
+
 def _register(name: str, given: Mapping[str, Any]) -> str:
-    namespace = {key: getattr(value, "__func__", value) for key, value in given.items()}  # staticmethods of a class
+    named = {key: value for key, value in given.items() if isinstance(key, str)}
+    namespace = {key: getattr(value, "__func__", value) for key, value in named.items()}  # staticmethods of a class
     told = {key: namespace[key] for key in {*HOOKS, *_CONSTANTS} & set(namespace)}
     digest = behaviour_of(told) or hashlib.sha256(f"given as number {next(_untold)}".encode()).hexdigest()
     path, source = _file_of(told)

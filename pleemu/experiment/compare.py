@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -12,6 +12,9 @@ from attrs import frozen
 
 from pleemu.errors import ScenarioError
 from pleemu.experiment.in_hand import Result, in_hand
+from pleemu.fields import plain, show
+from pleemu.overrides import as_text
+from pleemu.own_policy import spelled
 from pleemu.policy import POLICIES, Policy, check_policy, fitting, suits
 from pleemu.policy import policies as policies_named
 from pleemu.policy import policy as policy_named
@@ -82,6 +85,30 @@ def parse_axis(given: str) -> Axis:
     doubled = next((value for number, value in enumerate(values) if value in values[:number]), None)
     if doubled is not None:
         raise ScenarioError(f"--across {given}: {doubled} is named twice; name each value once")
+    return Axis(path, values)
+
+
+def axes_of(given: Any) -> tuple[Axis, ...]:
+    """Return the axes that Python gives: values by the name of their field."""
+    if given is None:
+        return ()
+    if not isinstance(given, Mapping):
+        raise ScenarioError(f'across: {show(given)} is not a mapping; write across={{"host.hz": [250, 1000]}}')
+    return tuple(_axis_of(path, values) for path, values in given.items())
+
+
+def _axis_of(path: Any, given: Any) -> Axis:
+    if not isinstance(path, str):
+        raise ScenarioError(f'across: {show(path)} is not the name of a field, such as "host.hz"')
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+        raise ScenarioError(f"across: {path}: {show(given)} is not a list of values; write [{show(given)}]")
+    values = tuple(map(spelled if path == "policy" else plain, given))
+    if not values:
+        raise ScenarioError(f"across: {path}: the list is empty; give one value or more")
+    words = [as_text(value) for value in values]
+    doubled = next((value for number, value in enumerate(words) if value in words[:number]), None)
+    if doubled is not None:
+        raise ScenarioError(f"across: {path}: {doubled} is named twice; name each value once")
     return Axis(path, values)
 
 

@@ -193,15 +193,21 @@ class Results(tuple[Result, ...]):
         from pleemu.report.plots import plot_compare
 
         need_matplotlib()
+        self._check_some()
         return plot_compare([(name, run.beginning()) for name, run in self.items()], path)
 
     def to_html(self, path: str | Path) -> None:
         """Write one page of all runs for a browser: as `pleemu compare --report` does."""
         from pleemu.experiment.repeat import Asked, repeat
 
+        self._check_some()
         write_pages(
             Path(path), list(self.items()), repeat(self, self._asked or Asked(command="compare")), what=self.what
         )
+
+    def _check_some(self) -> None:
+        if not self:
+            raise PleemuError("this comparison has no runs, so there is nothing to show")
 
     def _repr_html_(self) -> str:
         from pleemu.report.html import compare_html

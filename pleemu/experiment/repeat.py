@@ -42,7 +42,7 @@ def repeat(runs: Sequence[Run], asked: Asked) -> Repeat:
         return Repeat(command=f"# {functions[0]} was given in Python, and no command can name it")
     if asked.scenario:
         with contextlib.suppress(PleemuError):
-            overrides = Overrides(**asked.overrides)
+            overrides = Overrides.of(asked.overrides)
             if _rows(asked, overrides.in_words().apply(find(asked.scenario))) == _made(runs):
                 return _of_name(asked, overrides, runs)
     saved = f"{runs[0].scenario.name.replace('/', '-')}.toml"
