@@ -77,7 +77,7 @@ def compare(
         policies = spelled_all(policies)
     compared = cases_of(load_scenario(scenario, **overrides), policies, axes)
     asked = Asked(command="compare", scenario=_name_of(scenario), policies=policies, axes=axes, overrides=overrides)
-    return Results(compare_cases(compared.cases), compared.what, asked)
+    return Results(compare_cases(compared.cases, compared.what), compared.what, asked)
 
 
 def _name_of(scenario: str | Path | Scenario) -> str:

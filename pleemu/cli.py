@@ -208,10 +208,10 @@ def compare(
     """Run a scenario under several policies, or with several values of a field, and show them side by side.
 
     Without --policies and --across the rows are the scenario's own variants, or else the five usual policies.
+    If one of them faults, or Ctrl-C ends it, those that were finished are shown. Exit code: 2 or 130 then, else 0.
     """
     from pleemu.catalogue import find
-    from pleemu.experiment.compare import cases_of
-    from pleemu.experiment.compare import compare as compare_cases
+    from pleemu.experiment.compare import cases_of, finished
     from pleemu.report.across_report import across_report
     from pleemu.report.compare_report import compare_report
     from pleemu.report.json_form import compare_json
@@ -222,7 +222,8 @@ def compare(
     _prepare()
     with progress_bar() as show:
         on_progress = None if show is None else lambda one, done, total: show(one.name, done, total)
-        results = compare_cases(compared.cases, progress=on_progress, skip=changes.skip)
+        rows = finished(compared.cases, compared.what, progress=on_progress, skip=changes.skip)
+        results, stopped = _until_stopped(rows)
     if changes.json:
         _print_text(compare_json(results))
     elif compared.by_policy:
@@ -231,11 +232,30 @@ def compare(
         _print(compare_report([run for _, run in results], hint=hint))
     else:
         _print(across_report(results, compared.what))
+    if stopped is not None:
+        _say(f"{len(results)} of {len(compared.cases)} rows were finished, and are shown")
     given = [] if policies is None else ["--policies", policies]
     given += [part for axis in across for part in ("--across", axis)]
     only = ("--policy", results[0][1].policy) if len(results) == 1 else ()
     explain = _command("explain", scenario, *more, *only, changes=changes)
     pictures.write(results, _command("compare", scenario, *more, *given, changes=changes), explain, compared.what)
+    if stopped is not None:
+        raise stopped
+
+
+def _until_stopped(
+    rows: Iterator[tuple[str, Result]],
+) -> tuple[list[tuple[str, Result]], PleemuError | KeyboardInterrupt | None]:
+    """Return the rows of a comparison up to an error or an interrupt, and that; it is raised if there are none."""
+    results: list[tuple[str, Result]] = []
+    try:
+        for row in rows:
+            results.append(row)  # noqa: PERF402  those before the error stay
+    except (PleemuError, KeyboardInterrupt) as error:
+        if not results:
+            raise
+        return results, error
+    return results, None
 
 
 @app.command(help_epilogue=explain_help())

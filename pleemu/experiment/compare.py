@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
 import attrs
 from attrs import frozen
 
-from pleemu.errors import ScenarioError
+from pleemu.errors import PleemuError, ScenarioError
 from pleemu.experiment.in_hand import Result, in_hand
 from pleemu.fields import plain, show
 from pleemu.overrides import as_text
@@ -147,10 +147,22 @@ def by_variant(scenario: Scenario) -> tuple[Case, ...]:
     return tuple(cases)
 
 
-def compare(
-    cases: Iterable[Case], *, progress: Callable[[Case, int, int], None] | None = None, skip: bool = True
-) -> tuple[tuple[str, Result], ...]:
-    """Run each case in turn and return it with its name; ``progress`` gets the case, done_ns and total_ns."""
+def compare(cases: Iterable[Case], what: str = "policy") -> tuple[tuple[str, Result], ...]:
+    """Run each case in turn and return it with its name; ``what`` is what they differ in."""
+    return tuple(finished(cases, what))
+
+
+def finished(
+    cases: Iterable[Case],
+    what: str = "policy",
+    *,
+    progress: Callable[[Case, int, int], None] | None = None,
+    skip: bool = True,
+) -> Iterator[tuple[str, Result]]:
+    """Run each case in turn and yield it with its name; ``progress`` gets the case, done_ns and total_ns.
+
+    An error names the case that it comes from.
+    """
     from pleemu.machine.run import load_programs, simulate  # here, because it brings the compiler
 
     def progress_of(case: Case) -> Callable[[int, int], None] | None:
@@ -162,14 +174,16 @@ def compare(
     for case in cases:
         case.scenario.check_programs()
     programs: dict[Any, Any] = {}
-    runs = []
     for case in cases:
-        if any(case.scenario.program_of(vm) not in programs for vm in case.scenario.vm):
-            programs |= load_programs(case.scenario)
-        shown = progress_of(case)
-        run = simulate(case.scenario, policy=case.policy, progress=shown, programs=programs, skip=skip)
-        runs.append((case.name, in_hand(run, case.policy, programs)))
-    return tuple(runs)
+        try:
+            if any(case.scenario.program_of(vm) not in programs for vm in case.scenario.vm):
+                programs |= load_programs(case.scenario)
+            shown = progress_of(case)
+            run = simulate(case.scenario, policy=case.policy, progress=shown, programs=programs, skip=skip)
+        except PleemuError as error:
+            error.args = (f"row {case.name!r} ({what}): {error}",)
+            raise
+        yield case.name, in_hand(run, case.policy, programs)
 
 
 def _under(name: str, scenario: Scenario, policies: Sequence[Policy]) -> list[Case]:
