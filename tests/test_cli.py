@@ -165,6 +165,8 @@ def test_help_lists_every_field_and_json_key(command: str, capsys: pytest.Captur
     assert main([command, "--help"]) == 0
     printed = capsys.readouterr().out
     assert all(f"--{path}" in printed for path, _ in paths(Scenario) if "." in path)
+    assert "Factory" not in printed
+    assert "<class" not in printed
     assert command == "compare" or all(f"\n  {key} " in printed for key in RUN_KEYS)
 
 
