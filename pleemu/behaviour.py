@@ -8,6 +8,7 @@ objects of the user's own classes: they can change without anything to see.
 
 from __future__ import annotations
 
+import contextlib
 import dis
 import hashlib
 import sys
@@ -28,6 +29,15 @@ def behaviour_of(values: Mapping[str, Any]) -> str | None:
     return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def compiled_in(values: Mapping[str, Any]) -> list[Any]:
+    """Return numba's functions among some values and what they read, each behind those that it calls."""
+    teller = _Teller()
+    for value in values.values():
+        with contextlib.suppress(_UntoldError, RecursionError):
+            teller.told(value)
+    return teller.compiled
+
+
 class _UntoldError(Exception):
     """A value of which nobody can say whether it is the same again."""
 
@@ -37,6 +47,7 @@ class _Teller:
 
     def __init__(self) -> None:
         self._numbers: dict[int, int] = {}
+        self.compiled: list[Any] = []  # numba's functions that were met
 
     def told(self, value: Any, attributes: Sequence[str] | None = None) -> str:
         """Return what a value is; ``attributes`` are the only ones that anybody reads of a module."""
@@ -71,8 +82,10 @@ class _Teller:
             return f"dict({self._all(value)}: {self._all(value.values())})"
         if kind is FunctionType:
             return self._function(value)
-        if isinstance(compiled := getattr(value, "py_func", None), FunctionType):  # numba's
-            return f"{kind.__qualname__}({self.told(compiled)}, {self.told(value.targetoptions)})"
+        if isinstance(python := getattr(value, "py_func", None), FunctionType):  # numba's
+            told = f"{kind.__qualname__}({self.told(python)}, {self.told(value.targetoptions)})"
+            self.compiled.append(value)
+            return told
         raise _UntoldError
 
     def _all(self, values: Iterable[Any], attributes: Sequence[str] | None = None) -> str:

@@ -542,7 +542,8 @@ class Scenario:
             missing = next((path for path in self.program_of(vm).paths if not os.path.exists(path)), None)
             if missing is not None:
                 path = f"vm.{number_of_vm}.{'profile' if vm.profile else 'program'}"
-                raise FieldError(path, f"{missing}: no such file; it is looked for from the scenario's folder on")
+                whose = "profile" if vm.profile else "scenario"
+                raise FieldError(path, f"{missing}: no such file; it is looked for from the {whose}'s folder on")
 
     def allowed_pcpus(self) -> tuple[Sequence[int], ...]:
         """Return the pCPUs that each thread may run on: the vCPUs' through all VMs, then those of the host."""

@@ -16,10 +16,13 @@ from numba import njit
 from pleemu.behaviour import behaviour_of
 
 _numbers = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.binary(max_size=3)
-_hashable = st.recursive(_numbers, lambda inner: st.tuples(inner, inner) | st.frozensets(inner, max_size=3))
+_hashable = st.recursive(
+    _numbers, lambda inner: st.tuples(inner, inner) | st.frozensets(inner, max_size=3), max_leaves=4
+)
 values = st.recursive(
     _hashable | st.integers(-5, 5).map(np.int64) | st.lists(st.integers(0, 9), max_size=3).map(np.array),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_numbers, inner, max_size=3),
+    max_leaves=6,
 )
 
 

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_machines import programs_of
+from numba import njit
 
 import pleemu
 from pleemu import jit, template
@@ -304,6 +305,12 @@ def test_functions_that_differ_are_different_policies(monkeypatch):
         monkeypatch.setitem(globals(), "ANSWER", answer)
         found.append(attempts(refuses_by_a_global) > 0)
     assert found == [False, True, False]
+    compiled = njit(refuses_by_a_global)
+    calling = njit(lambda me, candidate: compiled(me, candidate))
+    for function in (compiled, calling):
+        for answer in (False, True, False):
+            monkeypatch.setitem(globals(), "ANSWER", answer)
+            assert (attempts(function) > 0) is not answer
     unread: list[dict] = [{}, {}]
     exec("def refuses(me, c):\n    return c.id >= me.id - me.id", unread[0])
     exec("def refuses(me, c):\n    return c.id < me.last_boosted - me.last_boosted", unread[1])
