@@ -36,7 +36,7 @@ def load_scenario(scenario: str | Path | Scenario, **overrides: Any) -> Scenario
     from pleemu.scenario import Scenario
 
     found = scenario if isinstance(scenario, Scenario) else find(str(scenario))
-    return Overrides(**overrides).apply(found) if overrides else found
+    return Overrides.of(overrides).apply(found) if overrides else found
 
 
 def run(scenario: str | Path | Scenario, *, trace: str | Path | None = None, **overrides: Any) -> Result:
@@ -44,9 +44,12 @@ def run(scenario: str | Path | Scenario, *, trace: str | Path | None = None, **o
 
     What it returns has the counters as fields, and `frames`, `summary` and `to_parquet` for every exit and decision.
     """
+    from pleemu.experiment.repeat import Asked
     from pleemu.experiment.single import run_once
 
-    return run_once(load_scenario(scenario, **overrides), trace=None if trace is None else Path(trace))
+    result = run_once(load_scenario(scenario, **overrides), trace=None if trace is None else Path(trace))
+    result.again.asked = Asked(scenario=_name_of(scenario), overrides=overrides)
+    return result
 
 
 def compare(
@@ -58,21 +61,28 @@ def compare(
 ) -> Results:
     """Run a scenario under several policies, with several values of fields, or both.
 
-    ``policies`` are comma-separated names, ``all``, or a list of what `run` takes as ``policy``.
+    ``policies`` are comma-separated names, ``all``, or what `run` takes as ``policy``, or a list of that.
     ``across`` is a mapping such as ``{"hardware.processor": ["haswell", "zen4"]}``: one run for each combination.
     Without both, the runs are the scenario's own variants, or else the five usual policies. What it returns is a
     tuple of runs that also takes their names, ``results["debooster"]``, with `frames` and `summary` of all of them.
     """
-    from pleemu.experiment.compare import Axis, cases_of
+    from pleemu.experiment.compare import axes_of, cases_of
     from pleemu.experiment.compare import compare as compare_cases
     from pleemu.experiment.in_hand import Results
-    from pleemu.own_policy import spelled
+    from pleemu.experiment.repeat import Asked
+    from pleemu.own_policy import spelled_all
 
-    axes = [Axis(path, tuple(values)) for path, values in (across or {}).items()]
-    if policies is not None and not isinstance(policies, str):
-        policies = ",".join(map(spelled, policies))
+    axes = axes_of(across)
+    if policies is not None:
+        policies = spelled_all(policies)
     compared = cases_of(load_scenario(scenario, **overrides), policies, axes)
-    return Results(compare_cases(compared.cases), compared.what)
+    asked = Asked(command="compare", scenario=_name_of(scenario), policies=policies, axes=axes, overrides=overrides)
+    return Results(compare_cases(compared.cases, compared.what), compared.what, asked)
+
+
+def _name_of(scenario: str | Path | Scenario) -> str:
+    """Return what a command line calls a scenario; nothing if it is an object."""
+    return str(scenario) if isinstance(scenario, str | Path) else ""
 
 
 def explain(scenario: str | Path | Scenario, *exits: str | int, **overrides: Any) -> tuple[Run, tuple[Story, ...]]:

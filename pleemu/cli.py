@@ -95,7 +95,14 @@ class Changes:
 
     def apply(self, scenario: Scenario, *, policy: str | None = None) -> Scenario:
         """Return the scenario with these changes."""
-        overrides = Overrides(
+        return self._overrides(policy).apply(scenario)
+
+    def arguments(self) -> list[str]:
+        """Return these changes as command-line arguments again; --no-skip changes no result."""
+        return self._overrides().arguments()
+
+    def _overrides(self, policy: str | None = None) -> Overrides:
+        return Overrides(
             policy=policy,
             seed=self.seed,
             duration=self.duration,
@@ -106,16 +113,6 @@ class Changes:
             cflags=self.cflags,
             fields=parse_settings(self.settings),
         )
-        return overrides.apply(scenario)
-
-    def arguments(self) -> list[str]:
-        """Return these changes as command-line arguments again."""
-        given = {name: getattr(self, name) for name in ("seed", "duration", "vms", "vcpus", "pcpus", "cc")}
-        shorthands = [part for name, value in given.items() if value is not None for part in (f"--{name}", str(value))]
-        shorthands += [] if self.cflags is None else [f"--cflags={self.cflags}"]
-        return shorthands + [
-            f"--{setting}" if "." in setting.partition("=")[0] else f"--set={setting}" for setting in self.settings
-        ]  # --no-skip changes no result
 
 
 @Parameter(name="*")
@@ -141,11 +138,12 @@ class Pictures:
     def write(self, cases: Sequence[tuple[str, Result]], command: str, explain: str, what: str = "policy") -> None:
         """Write all that is asked for."""
         from pleemu.experiment.in_hand import write_pages, write_plot
+        from pleemu.report.page import Repeat
         from pleemu.report.progress import progress_bar
 
         with progress_bar() as show:
             if self.report is not None:
-                write_pages(self.report, cases, what=what, command=command, explain=explain, progress=show)
+                write_pages(self.report, cases, Repeat(command=command, explain=explain), what=what, progress=show)
             if self.plot is not None:
                 write_plot(self.plot, cases, show)
 
@@ -224,10 +222,10 @@ def compare(
     """Run a scenario under several policies, or with several values of a field, and show them side by side.
 
     Without --policies and --across the rows are the scenario's own variants, or else the five usual policies.
+    If one of them faults, or Ctrl-C ends it, those that were finished are shown. Exit code: 2 or 130 then, else 0.
     """
     from pleemu.catalogue import find
-    from pleemu.experiment.compare import cases_of
-    from pleemu.experiment.compare import compare as compare_cases
+    from pleemu.experiment.compare import cases_of, finished
     from pleemu.report.across_report import across_report
     from pleemu.report.compare_report import compare_report
     from pleemu.report.json_form import compare_json
@@ -238,7 +236,8 @@ def compare(
     _prepare()
     with progress_bar() as show:
         on_progress = None if show is None else lambda one, done, total: show(one.name, done, total)
-        results = compare_cases(compared.cases, progress=on_progress, skip=changes.skip)
+        rows = finished(compared.cases, compared.what, progress=on_progress, skip=changes.skip)
+        results, stopped = _until_stopped(rows)
     if changes.json:
         _print_text(compare_json(results))
     elif compared.by_policy:
@@ -247,10 +246,30 @@ def compare(
         _print(compare_report([run for _, run in results], hint=hint))
     else:
         _print(across_report(results, compared.what))
+    if stopped is not None:
+        _say(f"{len(results)} of {len(compared.cases)} rows were finished, and are shown")
     given = [] if policies is None else ["--policies", policies]
     given += [part for axis in across for part in ("--across", axis)]
-    explain = _command("explain", scenario, *more, changes=changes)
+    only = ("--policy", results[0][1].policy) if len(results) == 1 else ()
+    explain = _command("explain", scenario, *more, *only, changes=changes)
     pictures.write(results, _command("compare", scenario, *more, *given, changes=changes), explain, compared.what)
+    if stopped is not None:
+        raise stopped
+
+
+def _until_stopped(
+    rows: Iterator[tuple[str, Result]],
+) -> tuple[list[tuple[str, Result]], PleemuError | KeyboardInterrupt | None]:
+    """Return the rows of a comparison up to an error or an interrupt, and that; it is raised if there are none."""
+    results: list[tuple[str, Result]] = []
+    try:
+        for row in rows:
+            results.append(row)  # noqa: PERF402  those before the error stay
+    except (PleemuError, KeyboardInterrupt) as error:
+        if not results:
+            raise
+        return results, error
+    return results, None
 
 
 @app.command(help_epilogue=explain_help())
@@ -326,6 +345,7 @@ def disasm(
 
     fields = {} if processor is None else {"hardware.processor": processor}
     scenario = Overrides(cc=cc, cflags=cflags, fields=fields).apply(find(guest, *more))
+    scenario.check_programs()
     programs = dict.fromkeys(scenario.program_of(vm) for vm in scenario.vm)
     images = [load(*program.paths, cc=program.cc, cflags=program.cflags) for program in programs]
     costs = scenario.hardware.costs()
@@ -546,6 +566,7 @@ def _list_parameters(guest: Sequence[str], cc: str | None, cflags: str | None) -
     from pleemu.report.parameter_report import parameter_report
 
     scenario = Overrides(cc=cc, cflags=cflags).apply(find(*guest))
+    scenario.check_programs()
     for grid in parameter_report(scenario, load_programs(scenario)):
         _print(grid)
 

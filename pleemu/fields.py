@@ -8,7 +8,9 @@ from the command line; what it cannot read it passes on as text, for the validat
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+import numbers
+import operator
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import attrs
@@ -43,6 +45,17 @@ def show(value: Any) -> str:
     return shown if len(shown) <= 60 else shown[:57] + "..."
 
 
+def plain(value: Any) -> Any:
+    """Return a number or truth value of NumPy's, or a like one, as Python's own, and anything else as it is."""
+    if type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, numbers.Integral):
+        return operator.index(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    return bool(value) if type(value).__module__ == "numpy" and type(value).__name__.startswith("bool") else value
+
+
 def integer(default: Any, low: int, high: int, help: str, *, unit: str = "", origin: str = "", none: str = "") -> Any:
     """Make a whole-number field; ``none`` says what None stands for, if None is allowed."""
     right = f"use {low} to {high}" + (", or nothing" if none else "")
@@ -56,7 +69,7 @@ def integer(default: Any, low: int, high: int, help: str, *, unit: str = "", ori
             raise FieldError(attribute.name, f"{show(value)} is out of range; {right}")
 
     parse = _parse_optional_integer if none else parse_integer
-    return _field(default, check, help=help, unit=unit, origin=origin, none=none, parse=parse)
+    return _field(default, check, converter=plain, help=help, unit=unit, origin=origin, none=none, parse=parse)
 
 
 def number(default: Any, low: float, high: float, help: str, *, unit: str = "") -> Any:
@@ -90,7 +103,7 @@ def choice(default: Any, known: Collection[Any], help: str, *, what: str = "", u
     def parse(given: str) -> Any:
         return None if none and given.lower() == "none" else by_text.get(given, given)
 
-    return _field(default, check, help=help, unit=unit, none=none, parse=parse)
+    return _field(default, check, converter=plain, help=help, unit=unit, none=none, parse=parse)
 
 
 def switch(default: Any, help: str, *, none: str = "") -> Any:
@@ -103,7 +116,7 @@ def switch(default: Any, help: str, *, none: str = "") -> Any:
     def parse(given: str) -> Any:
         return None if none and given.lower() == "none" else _TRUTH.get(given.lower(), given)
 
-    return _field(default, check, help=help, none=none, parse=parse)
+    return _field(default, check, converter=plain, help=help, none=none, parse=parse)
 
 
 def text(default: Any, help: str, *, lines: bool = False, check: Callable[[str], object] | None = None) -> Any:
@@ -144,7 +157,7 @@ def custom(
 def entries(check: _Check, help: str, *, parse: Callable[[str], Any] = str) -> Any:
     """Make a field that holds values by names that the user chooses, by default none."""
     metadata = {"entries": True, "help": help, "parse": parse}
-    return attrs.field(factory=dict, validator=check, hash=False, metadata=metadata)  # a dict has none
+    return attrs.field(factory=dict, validator=check, converter=_plain_entries, hash=False, metadata=metadata)
 
 
 def table(cls: type) -> Any:
@@ -169,8 +182,12 @@ def _field(default: Any, check: _Check, *, converter: Any = None, **metadata: An
 
 
 def tuple_of_list(value: Any) -> Any:
-    """Return a list as a tuple, and anything else as it is: a converter."""
-    return tuple(value) if isinstance(value, list) else value
+    """Return a list as a tuple of plain values, and anything else as it is: a converter."""
+    return tuple(map(plain, value)) if isinstance(value, list | tuple) else value
+
+
+def _plain_entries(value: Any) -> Any:
+    return {name: plain(one) for name, one in value.items()} if isinstance(value, Mapping) else value
 
 
 _TRUTH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
@@ -198,6 +215,7 @@ def _parse_number(given: str) -> Any:
 
 
 def _float_of_int(value: Any) -> Any:
+    value = plain(value)
     try:
         return float(value) if type(value) is int else value
     except OverflowError:

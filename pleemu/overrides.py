@@ -8,23 +8,25 @@ from typing import Any
 
 import attrs
 
-from pleemu.errors import ScenarioError
-from pleemu.fields import FieldError
+from pleemu.errors import ScenarioError, nearest
+from pleemu.fields import FieldError, plain, show
 from pleemu.own_policy import spelled
 from pleemu.scenario import Scenario, from_dict
 from pleemu.structure import assign
 
 _VM_LIMIT = 1024
+_TIME = r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([a-zA-Z]*)\s*"
 _UNITS_IN_MS = {"s": 1_000.0, "ms": 1.0, "us": 1e-3, "ns": 1e-6, "": 1.0}
 
 
-def parse_time_ms(name: str, given: str | float) -> float:
+def parse_time_ms(name: str, given: Any) -> float:
     """Return a time in ms from ``50ms``, ``2s``, ``300us`` or a bare number of ms; ``name`` is the option's."""
-    if isinstance(given, int | float):
-        return float(given)
-    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([a-zA-Z]*)\s*", given)
+    given = plain(given)
+    if type(given) is int or type(given) is float:
+        return given
+    found = re.fullmatch(_TIME, given) if isinstance(given, str) else None
     if found is None or found[2] not in _UNITS_IN_MS:
-        raise FieldError(name, f"{given!r} is not a time; write 50ms, 2s, 300us or a number of ms")
+        raise FieldError(name, f"{show(given)} is not a time; write 50ms, 2s, 300us or a number of ms")
     return float(found[1]) * _UNITS_IN_MS[found[2]]
 
 
@@ -42,6 +44,20 @@ class Overrides:
     cflags: str | None = None
     fields: Mapping[str, Any] = attrs.field(factory=dict)  # by dotted path: text to be read, or values
 
+    @fields.validator
+    def _check_fields(self, _: Any, value: Any) -> None:
+        if not isinstance(value, Mapping) or not all(isinstance(path, str) for path in value):
+            raise FieldError("fields", f'{show(value)} is not a mapping of values by name; write {{"host.hz": 1000}}')
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Overrides:
+        """Return the changes that a caller names in Python, or say that there is no such name."""
+        known = [one.name for one in attrs.fields(cls)]
+        unknown = next((name for name in given if name not in known), None)
+        if unknown is not None:
+            raise ScenarioError(f"unknown argument {unknown!r}{nearest(unknown, known)}")
+        return cls(**given)
+
     def apply(self, scenario: Scenario) -> Scenario:
         """Return the scenario with the changes, checked when all of them are made."""
         data = scenario.to_dict()
@@ -52,6 +68,19 @@ class Overrides:
         for path, value in {**self._shorthands(), **self.fields}.items():
             assign(data, Scenario, path, value)
         return from_dict(data, folder=scenario.folder, file=scenario.file)
+
+    def in_words(self) -> Overrides:
+        """Return the same changes as a command line has them: in text."""
+        policy = None if self.policy is None else spelled(self.policy)
+        return attrs.evolve(self, policy=policy, fields={path: as_text(one) for path, one in self.fields.items()})
+
+    def arguments(self) -> list[str]:
+        """Return these changes as command-line arguments, but for the policy."""
+        given = {name: getattr(self, name) for name in ("seed", "duration", "vms", "vcpus", "pcpus", "cc")}
+        shorthands = [part for name, value in given.items() if value is not None for part in (f"--{name}", str(value))]
+        shorthands += [] if self.cflags is None else [f"--cflags={self.cflags}"]
+        settings = ((path, f"{path}={as_text(value)}") for path, value in self.fields.items())
+        return shorthands + [f"--{one}" if "." in path else f"--set={one}" for path, one in settings]
 
     def _shorthands(self) -> dict[str, Any]:
         given = {
@@ -65,8 +94,20 @@ class Overrides:
         return {path: value for path, value in given.items() if value is not None}
 
 
+def as_text(value: Any) -> str:
+    """Return a field's value as the command line takes it."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return ",".join(map(as_text, value))
+    return str(value)
+
+
 def _repeated(vms: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     """Return the first ``count`` VMs; more of them than there are repeat the given ones under new names."""
+    count = plain(count)
+    if type(count) is not int:
+        raise FieldError("vms", f"{show(count)} is not a whole number; use 1 to {_VM_LIMIT}")
     if not 1 <= count <= _VM_LIMIT:
         raise FieldError("vms", f"{count} is out of range; use 1 to {_VM_LIMIT}")
     taken = {vm["name"] for vm in vms}

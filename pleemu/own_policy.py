@@ -16,14 +16,16 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
+import itertools
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from attrs import field, frozen
 
+from pleemu.behaviour import behaviour_of
 from pleemu.errors import ScenarioError, nearest
 from pleemu.generations import ALIASES, GENERATIONS, VANILLA, Meaningless, Search
 
@@ -62,6 +64,7 @@ class OwnPolicy:
     compiled: bool = True
     functions: Mapping[str, Callable[..., Any]] = field(eq=False)  # plain Python, by the names of HOOKS
     source: str = field(default="", eq=False, repr=False)  # of the whole file
+    behaviour: str | None = field(default=None, eq=False, repr=False)  # as it was when they were read
 
     def identity(self) -> dict[str, str]:
         """Return what tells it from others, for a run's JSON."""
@@ -71,6 +74,11 @@ class OwnPolicy:
     def file(self) -> str:
         """The file as errors name it; empty if the functions come from none."""
         return self.name if self.name.endswith(SUFFIX) else self.path
+
+    def check_unchanged(self) -> None:
+        """Refuse functions that read other values by now than when they were given: which did the user mean?"""
+        if self.behaviour is not None and behaviour_of(self.functions) != self.behaviour:
+            raise PolicyError(f"{self.name}: a value that it reads has changed since it was given; give it again")
 
     def apply(self, search: Search) -> Search:
         """Return a generation's search with this policy in it."""
@@ -99,6 +107,11 @@ class OwnPolicy:
 def is_own(part: str) -> bool:
     """Whether a part of a policy's name is a file or registered functions."""
     return part.endswith(SUFFIX) or part in _registered
+
+
+def of_functions(name: str) -> bool:
+    """Whether a policy is made of functions that were given in Python, which only this process knows by that name."""
+    return any(part.strip() in _registered for part in name.split("+"))
 
 
 def own_policy(part: str) -> OwnPolicy:
@@ -141,31 +154,37 @@ def spelled(given: Any) -> str:
     raise PolicyError(f"policy: {given!r} is not a policy; give a name, a .py file, a module or a function")
 
 
+def spelled_all(given: Any) -> str:
+    """Return the names of one policy or of several, separated by commas."""
+    several = isinstance(given, Iterable) and not isinstance(given, str | Mapping | type)
+    names = ",".join(map(spelled, given)) if several else spelled(given)
+    if not names.strip():
+        raise PolicyError("policies: there is none; name one or more, or leave them out for the usual ones")
+    return names
+
+
 def _register(name: str, given: Mapping[str, Any]) -> str:
-    namespace = {key: getattr(value, "__func__", value) for key, value in given.items()}  # staticmethods of a class
-    digest = hashlib.sha256()
-    path, source = "", ""
-    for key in sorted(set(namespace) & {*HOOKS, *_CONSTANTS}):
-        value = getattr(namespace[key], "py_func", namespace[key])
-        digest.update(f"{key}: {_text_of(value)}\n".encode())
-        if inspect.isfunction(value):
-            path = inspect.getsourcefile(value) or path
-    if path and Path(path).is_file():
-        source = Path(path).read_text(encoding="utf-8", errors="replace")
-        path = str(Path(path).absolute())
-    spelling = f"{name}@{digest.hexdigest()[:8]}"
-    _registered[spelling] = _checked(spelling, path, digest.hexdigest(), namespace, source)
+    named = {key: value for key, value in given.items() if isinstance(key, str)}
+    namespace = {key: getattr(value, "__func__", value) for key, value in named.items()}  # staticmethods of a class
+    told = {key: namespace[key] for key in {*HOOKS, *_CONSTANTS} & set(namespace)}
+    digest = behaviour_of(told) or hashlib.sha256(f"given as number {next(_untold)}".encode()).hexdigest()
+    path, source = _file_of(told)
+    spelling = f"{name}@{digest[:8]}"
+    _registered[spelling] = _checked(spelling, path, digest, namespace, source)
     return spelling
 
 
-def _text_of(value: Any) -> str:
-    if not inspect.isfunction(value):
-        return repr(value)
-    try:
-        text = inspect.getsource(value)
-    except (OSError, TypeError):
-        text = value.__code__.co_code.hex() + repr(value.__code__.co_consts)
-    return text + repr([cell.cell_contents for cell in value.__closure__ or ()]) + repr(value.__defaults__)
+_untold = itertools.count()  # functions whose behaviour cannot be told are new ones whenever they are given
+
+
+def _file_of(told: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the file that functions stand in and what it says; nothing if there is none."""
+    functions = (getattr(told[key], "py_func", told[key]) for key in sorted(told))
+    paths = [inspect.getsourcefile(one) for one in functions if inspect.isfunction(one)]
+    path = next((one for one in reversed(paths) if one), "")
+    if not path or not Path(path).is_file():
+        return path, ""
+    return str(Path(path).absolute()), Path(path).read_text(encoding="utf-8", errors="replace")
 
 
 def _read_file(part: str, path: Path, data: bytes, digest: str) -> OwnPolicy:
@@ -241,7 +260,7 @@ def _checked(name: str, path: str, digest: str, namespace: Mapping[str, Any], so
     return OwnPolicy(
         name=name, path=path, digest=digest, summary=_summary(namespace), based_on=known[based_on],
         replaces=("all",) if "all" in replaces else tuple(replaces), compiled=compiled, functions=functions,
-        source=source,
+        source=source, behaviour=behaviour_of(functions),
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ a run can be repeated. Times carry their unit in the name; every default says wh
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -546,6 +547,15 @@ class Scenario:
         """Return what each thread is called, no two the same: the vCPUs through all VMs, then those of the host."""
         vcpus = [f"{vm.name}/{vcpu}" for vm in self.vm for vcpu in range(vm.vcpus)]
         return (*vcpus, *(name for one in self.thread for name in one.copies))
+
+    def check_programs(self) -> None:
+        """Refuse a program that is not there, by the field that names it."""
+        for number_of_vm, vm in enumerate(self.vm):
+            missing = next((path for path in self.program_of(vm).paths if not os.path.exists(path)), None)
+            if missing is not None:
+                path = f"vm.{number_of_vm}.{'profile' if vm.profile else 'program'}"
+                whose = "profile" if vm.profile else "scenario"
+                raise FieldError(path, f"{missing}: no such file; it is looked for from the {whose}'s folder on")
 
     def allowed_pcpus(self) -> tuple[Sequence[int], ...]:
         """Return the pCPUs that each thread may run on: the vCPUs' through all VMs, then those of the host."""

@@ -14,6 +14,8 @@ from made_runs import storm
 
 from pleemu import catalogue
 from pleemu.cli import app, main
+from pleemu.errors import GuestFault
+from pleemu.experiment import in_hand
 from pleemu.experiment.compare import by_variant
 from pleemu.kernel import CFS, CHAOS, EEVDF
 from pleemu.machine import run as machine_run
@@ -163,6 +165,8 @@ def test_help_lists_every_field_and_json_key(command: str, capsys: pytest.Captur
     assert main([command, "--help"]) == 0
     printed = capsys.readouterr().out
     assert all(f"--{path}" in printed for path, _ in paths(Scenario) if "." in path)
+    assert "Factory" not in printed
+    assert "<class" not in printed
     assert command == "compare" or all(f"\n  {key} " in printed for key in RUN_KEYS)
 
 
@@ -342,6 +346,44 @@ def test_interrupt_ends_quietly(
     monkeypatch.setattr(machine_run, "simulate", interrupted)
     assert main(["run", "guest.S"]) == 130
     assert "interrupted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [(GuestFault, 2, "error: row '3' (seed): it broke"), (KeyboardInterrupt, 130, "interrupted")],
+)
+@pytest.mark.parametrize("json_", [False, True])
+def test_rows_that_were_finished_are_shown(
+    folder: Path,
+    machine: list[Scenario],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: type[BaseException],
+    code: int,
+    said: str,
+    json_: bool,
+) -> None:
+    """A row that breaks, or Ctrl-C, takes none with it: they are printed and written, and the exit code is as ever."""
+    run, pages = machine_run.simulate, []
+
+    def broken(scenario: Scenario, **more: object) -> Run:
+        if scenario.seed == 3:
+            raise error("it broke")
+        return run(scenario, **more)
+
+    monkeypatch.setattr(machine_run, "simulate", broken)
+    monkeypatch.setattr(in_hand, "write_pages", lambda path, cases, *_, **__: pages.extend(name for name, _ in cases))
+    arguments = ["compare", "mine.toml", "--report", "page.html", *(["--json"] if json_ else [])]
+    assert main([*arguments, "--across", "seed=1,2,3,4"]) == code
+    printed = capsys.readouterr()
+    assert printed.err == f"pleemu: 2 of 4 rows were finished, and are shown\npleemu: {said}\n"
+    assert pages == ["1", "2"]
+    if json_:
+        assert [row["name"] for row in json.loads(printed.out)["runs"]] == ["1", "2"]
+    else:
+        assert "2 runs" in printed.out
+    assert main([*arguments, "--across", "seed=3,1"]) == code
+    assert capsys.readouterr() == ("", f"pleemu: {said}\n")
 
 
 def test_bugs_are_not_hidden(folder: Path, machine: list[Scenario], monkeypatch: pytest.MonkeyPatch) -> None:

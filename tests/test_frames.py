@@ -276,6 +276,35 @@ def test_run_without_exits_has_empty_frames() -> None:
     assert "period_ns" in frames["runs"]
 
 
+WITHOUT = ({"duration": "1ms"}, {"duration": "20ms", "policy": "no-ple"}, {"duration": "100ns"})
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("changes", WITHOUT, ids=str)
+def test_columns_are_of_one_kind_also_without_rows(name: str, changes: dict[str, str], tmp_path: Path) -> None:
+    """Of each frame: as of a run that has such events; of a comparison, and read back from Parquet, too."""
+    full, some = pleemu.run(name, duration="20ms"), pleemu.run(name, **changes)
+    assert any(len(frame) == 0 for frame in some.frames().values())
+    for table, frame in some.frames().items():
+        assert _kinds(frame) == _kinds(full.frames()[table])
+    assert _kinds(some.summary()) == _kinds(full.summary())
+    both = Results([("some", some), ("more", some)]).frames()
+    for table, frame in Results([("full", full), ("some", some)]).frames().items():
+        assert _kinds(both[table]) == _kinds(frame)
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    for path in some.to_parquet(tmp_path):
+        read, expected = pandas.read_parquet(path), some.frames()[path.stem]
+        assert read.dtypes.map(str).to_dict() == expected.dtypes.map(str).to_dict()
+
+
+def _kinds(frame: Any) -> dict[str, tuple[str, ...]]:
+    """The type of each column, and that of its categories."""
+    return {
+        name: (str(kind), str(kind.categories.dtype)) if str(kind) == "category" else (str(kind),)
+        for name, kind in frame.dtypes.items()
+    }
+
+
 class _Nested(HTMLParser):
     """Tags that are opened and closed in turn; what is between them."""
 

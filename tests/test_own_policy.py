@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_machines import programs_of
+from numba import njit
 
 import pleemu
 from pleemu import jit, template
@@ -281,6 +282,51 @@ def test_python_takes_paths_modules_functions_and_mappings(folder, monkeypatch):
     assert pleemu.run("overboost", policy=refuses_all, duration=SHORT).boosts == ()
     runs = pleemu.compare("overboost", ["vanilla", refuses_all, Path("imported_policy.py")], duration=SHORT)
     assert [bool(run.boosts) for run in runs] == [True, False, True]
+
+
+ANSWER: int | bool = 0
+
+
+def refuses_by_a_global(me, candidate):
+    return ANSWER
+
+
+def test_functions_that_differ_are_different_policies(monkeypatch):
+    """On one line, by a global, or without a source: what was compiled of one is not run in place of another."""
+
+    def attempts(function):
+        return sum(one.attempts for one in pleemu.run("overboost", policy=function, duration=SHORT).boosts)
+
+    somebody = attempts("vanilla")
+    assert somebody > 0
+    assert [attempts(one) > 0 for one in (lambda me, c: True, lambda me, c: False)] == [False, True]
+    found = []
+    for answer in (True, False, True):
+        monkeypatch.setitem(globals(), "ANSWER", answer)
+        found.append(attempts(refuses_by_a_global) > 0)
+    assert found == [False, True, False]
+    compiled = njit(refuses_by_a_global)
+    calling = njit(lambda me, candidate: compiled(me, candidate))
+    for function in (compiled, calling):
+        for answer in (False, True, False):
+            monkeypatch.setitem(globals(), "ANSWER", answer)
+            assert (attempts(function) > 0) is not answer
+    unread: list[dict] = [{}, {}]
+    exec("def refuses(me, c):\n    return c.id >= me.id - me.id", unread[0])
+    exec("def refuses(me, c):\n    return c.id < me.last_boosted - me.last_boosted", unread[1])
+    assert [attempts(one["refuses"]) > 0 for one in unread] == [False, True]
+    results = pleemu.compare("overboost", [lambda me, c: True, lambda me, c: False], duration="2ms")
+    assert len(set(results.names)) == 2
+
+
+@pytest.mark.skipif(jit.is_plain_python(), reason="nothing is compiled")
+def test_functions_that_have_changed_since_they_were_given_are_refused(monkeypatch):
+    """A scenario that names them is not run with another value than it was made with."""
+    monkeypatch.setitem(globals(), "ANSWER", 17)
+    scenario = pleemu.load_scenario("overboost", policy=refuses_by_a_global, duration="1ms")
+    monkeypatch.setitem(globals(), "ANSWER", 18)
+    with pytest.raises(PleemuError, match=r"refuses_by_a_global@\w+: a value that it reads has changed since"):
+        pleemu.run(scenario)
 
 
 def test_compare_has_a_row_for_each_file(capsys):

@@ -7,11 +7,13 @@ import gzip
 import hashlib
 import json
 import re
+import shlex
 import shutil
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +32,12 @@ from pleemu.report.page import Repeat, page
 from pleemu.report.page_data import case_data
 from pleemu.report.page_part import part_of
 from pleemu.report.places import PARTS, PENDING, UNTOLD
-from pleemu.report.scenario_text import scenario_text
+from pleemu.report.scenario_text import in_place, scenario_text
 from pleemu.scenario import Scenario, from_dict
 from pleemu.trace.columns import tables
 from pleemu.trace.recording import record
 
+HERE = Path(__file__).parent
 REPEAT = Repeat(command="pleemu run <it>", explain="pleemu explain it")
 
 
@@ -65,8 +68,13 @@ def test_text_of_a_shipped_scenario_is_short(name: str) -> None:
     assert "ple_gap" not in text
 
 
-def test_own_policy_is_a_comment_in_the_text() -> None:
-    """A scenario's file cannot name one."""
+def test_own_policy_is_a_comment_in_the_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scenario's file cannot name one, be it the scenario's own."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text("def refuses(me, candidate):\n    return 0\n")
+    own = scenario_text(pleemu.load_scenario("worst_case", policy="./mine.py"))
+    assert own.startswith("# --policy ./mine.py\n")
+    assert "policy" not in tomllib.loads(own)
     text = scenario_text(pleemu.load_scenario("worst_case"), policy="kvm-6.19+./mine.py")
     assert text.startswith("# --policy kvm-6.19+./mine.py\n")
     from_dict(tomllib.loads(text))
@@ -213,6 +221,67 @@ def test_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[s
     cases = data_of(both.read_text())["cases"]
     assert [one["name"] for one in cases] == ["vanilla", "debooster"]
     assert cases[1]["explain"] == "pleemu explain case_study --duration 20ms --policy debooster"
+
+
+FIELDS = {"vm.pinning": [0, 0], "kvm.ple_gap": None, "kvm.apicv": False}
+MADE_IN_PYTHON: dict[str, Callable[[Any], Any]] = {
+    "policies": lambda given: pleemu.compare("worst_case", "vanilla,debooster", **given),
+    "policies, of an object": lambda given: pleemu.compare(named('it\'s "it"/$x', given), ["vanilla", "debooster"]),
+    "across": lambda given: pleemu.compare("worst_case", across={"host.hz": [250, 1000]}, fields=FIELDS, **given),
+    "across, and policies": lambda given: pleemu.compare(
+        named("x", given), ["no-ple", "./mine.py"], across={"vm.0.pinning": [[0, 0], "none"], "vm.1.nice": [1, 2]}
+    ),
+    "usual policies": lambda given: pleemu.compare("worst_case", fields={"host.hz": 100}, seed=3, **given),
+    "variants": lambda given: pleemu.compare("locks", **given),
+    "a file": lambda given: pleemu.run("worst_case", policy=Path("mine.py"), seed=5, **given),
+    "a file, of an object": lambda given: pleemu.run(pleemu.load_scenario("worst_case", policy="./mine.py", **given)),
+    "a row": lambda given: pleemu.compare("worst_case", "debooster", **given)[0],
+    "a program": lambda given: pleemu.run(HERE / "guests" / "ping.S", vcpus=2, fields={"vm.0.nice": -3}, **given),
+    "an application": lambda given: pleemu.run(pleemu.load_scenario("testbed", **given)),
+}
+
+
+def named(name: str, given: dict[str, Any]) -> Scenario:
+    return attrs.evolve(pleemu.load_scenario("worst_case", **given), name=name)
+
+
+@pytest.mark.parametrize("what", MADE_IN_PYTHON)
+def test_command_on_a_page_from_python_repeats_it(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the page says makes the same runs; where it takes the page's own scenario, from wherever that is saved."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text("def refuses(me, candidate):\n    return 0\n")
+    made = MADE_IN_PYTHON[what]({"duration": "3ms"})
+    made.to_html("page.html")
+    text = Path("page.html").read_text()
+    command, scenario = map(unescape, re.findall(r'<pre class="source"[^>]*>(.*?)</pre>', text, re.DOTALL)[:2])
+    for saved in re.findall("Save it as (.*?) for the command", text):
+        Path(unescape(saved)).write_text(scenario)
+    program, *arguments = shlex.split(command)
+    assert program == "pleemu"
+    assert main([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    digests = [one["digest"] for one in found["runs"]] if "runs" in found else [found["digest"]]
+    assert digests == [run.digest for run in (made if isinstance(made, tuple) else [made])]
+
+
+def test_page_says_what_no_command_repeats(tmp_path: Path) -> None:
+    """Functions; and rows that no option makes are repeated one by one."""
+    path = tmp_path / "page.html"
+    pleemu.compare("worst_case", ["vanilla", lambda me, candidate: 0], duration="2ms").to_html(path)
+    assert re.search(r"# &lt;lambda&gt;@\w+ was given in Python, and no command can name it<", path.read_text())
+    pleemu.compare(pleemu.load_scenario("locks", duration="2ms")).to_html(path)
+    assert "pleemu run locks.toml  # each run by itself: its scenario is below<" in path.read_text()
+
+
+def test_program_that_is_not_there_is_named_with_its_field(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By whatever command reads it."""
+    path = tmp_path / "s.toml"
+    path.write_text('[[vm]]\nname = "a"\nprogram = "lock.S"\n')
+    for command in ("run", "compare", "explain", "disasm"):
+        assert main([command, str(path)]) == 2
+        assert f"vm.0.program: {tmp_path}/lock.S: no such file; " in capsys.readouterr().err
 
 
 def test_page_that_cannot_be_written_is_said_before_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -441,7 +510,7 @@ def test_browser_shows_the_run_that_is_chosen(browser: Any, pages: Path, results
         assert set(shown) == {name}
         source = browser.find_element("css selector", "pre[data-of]:not([hidden])").get_attribute("textContent")
         scenario = from_dict(tomllib.loads(source), folder=results[name].scenario.folder)
-        assert attrs.evolve(results[name].scenario, policy=name) == scenario
+        assert attrs.evolve(in_place(results[name].scenario), policy=name) == scenario
         browser.find_element("id", "longest").click()
     before = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
     browser.find_element("id", "theme").click()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
 import attrs
 from attrs import frozen
 
-from pleemu.errors import ScenarioError
+from pleemu.errors import PleemuError, ScenarioError
 from pleemu.experiment.in_hand import Result, in_hand
+from pleemu.fields import plain, show
+from pleemu.overrides import as_text
+from pleemu.own_policy import spelled
 from pleemu.policy import POLICIES, Policy, check_policy, fitting, suits
 from pleemu.policy import policies as policies_named
 from pleemu.policy import policy as policy_named
@@ -85,6 +88,30 @@ def parse_axis(given: str) -> Axis:
     return Axis(path, values)
 
 
+def axes_of(given: Any) -> tuple[Axis, ...]:
+    """Return the axes that Python gives: values by the name of their field."""
+    if given is None:
+        return ()
+    if not isinstance(given, Mapping):
+        raise ScenarioError(f'across: {show(given)} is not a mapping; write across={{"host.hz": [250, 1000]}}')
+    return tuple(_axis_of(path, values) for path, values in given.items())
+
+
+def _axis_of(path: Any, given: Any) -> Axis:
+    if not isinstance(path, str):
+        raise ScenarioError(f'across: {show(path)} is not the name of a field, such as "host.hz"')
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+        raise ScenarioError(f"across: {path}: {show(given)} is not a list of values; write [{show(given)}]")
+    values = tuple(map(spelled if path == "policy" else plain, given))
+    if not values:
+        raise ScenarioError(f"across: {path}: the list is empty; give one value or more")
+    words = [as_text(value) for value in values]
+    doubled = next((value for number, value in enumerate(words) if value in words[:number]), None)
+    if doubled is not None:
+        raise ScenarioError(f"across: {path}: {doubled} is named twice; name each value once")
+    return Axis(path, values)
+
+
 def by_policy(scenario: Scenario, policies: Iterable[Policy] = POLICIES) -> tuple[Case, ...]:
     """Return one case for each policy."""
     return tuple(Case(policy.name, scenario, policy) for policy in policies)
@@ -120,10 +147,22 @@ def by_variant(scenario: Scenario) -> tuple[Case, ...]:
     return tuple(cases)
 
 
-def compare(
-    cases: Iterable[Case], *, progress: Callable[[Case, int, int], None] | None = None, skip: bool = True
-) -> tuple[tuple[str, Result], ...]:
-    """Run each case in turn and return it with its name; ``progress`` gets the case, done_ns and total_ns."""
+def compare(cases: Iterable[Case], what: str = "policy") -> tuple[tuple[str, Result], ...]:
+    """Run each case in turn and return it with its name; ``what`` is what they differ in."""
+    return tuple(finished(cases, what))
+
+
+def finished(
+    cases: Iterable[Case],
+    what: str = "policy",
+    *,
+    progress: Callable[[Case, int, int], None] | None = None,
+    skip: bool = True,
+) -> Iterator[tuple[str, Result]]:
+    """Run each case in turn and yield it with its name; ``progress`` gets the case, done_ns and total_ns.
+
+    An error names the case that it comes from.
+    """
     from pleemu.machine.run import load_programs, simulate  # here, because it brings the compiler
 
     def progress_of(case: Case) -> Callable[[int, int], None] | None:
@@ -131,15 +170,20 @@ def compare(
             return None
         return lambda done_ns, total_ns: progress(case, done_ns, total_ns)
 
-    programs: dict[Any, Any] = {}
-    runs = []
+    cases = tuple(cases)
     for case in cases:
-        if any(case.scenario.program_of(vm) not in programs for vm in case.scenario.vm):
-            programs |= load_programs(case.scenario)
-        shown = progress_of(case)
-        run = simulate(case.scenario, policy=case.policy, progress=shown, programs=programs, skip=skip)
-        runs.append((case.name, in_hand(run, case.policy, programs)))
-    return tuple(runs)
+        case.scenario.check_programs()
+    programs: dict[Any, Any] = {}
+    for case in cases:
+        try:
+            if any(case.scenario.program_of(vm) not in programs for vm in case.scenario.vm):
+                programs |= load_programs(case.scenario)
+            shown = progress_of(case)
+            run = simulate(case.scenario, policy=case.policy, progress=shown, programs=programs, skip=skip)
+        except PleemuError as error:
+            error.args = (f"row {case.name!r} ({what}): {error}",)
+            raise
+        yield case.name, in_hand(run, case.policy, programs)
 
 
 def _under(name: str, scenario: Scenario, policies: Sequence[Policy]) -> list[Case]:

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
+    from pleemu.experiment.repeat import Asked
     from pleemu.guest.image import Image
+    from pleemu.report.page import Repeat
     from pleemu.scenario import Program
     from pleemu.trace.recording import Progress, Recording
 
@@ -40,6 +42,7 @@ class _Again:
 
     policy: Policy
     programs: Mapping[Program, Image]
+    asked: Asked | None = None  # of Python, for this run alone
     recording: Recording | None = None
     frames: Frames | None = None
 
@@ -91,7 +94,9 @@ class Result(Run):
 
     def to_html(self, path: str | Path) -> None:
         """Write a page for a browser, with a timeline and every decision: as `pleemu run --report` does."""
-        write_pages(Path(path), [(self.policy, self)])
+        from pleemu.experiment.repeat import Asked, repeat
+
+        write_pages(Path(path), [(self.policy, self)], repeat([self], self.again.asked or Asked()))
 
     def frames(self) -> Frames:
         """Return data frames by name, made at the first call: see `pleemu.trace.columns` for what they hold.
@@ -130,18 +135,22 @@ class Results(tuple[Result, ...]):
 
     names: tuple[str, ...]  # of the cases: the policies, unless something else differs
     what: str  # in what they differ
+    _asked: Asked | None
     _frames: Frames | None
 
-    def __new__(cls, cases: Iterable[tuple[str, Result]] = (), what: str = "policy") -> Results:
+    def __new__(
+        cls, cases: Iterable[tuple[str, Result]] = (), what: str = "policy", asked: Asked | None = None
+    ) -> Results:
         named = tuple(cases)
         made = super().__new__(cls, (run for _, run in named))
         made.names = tuple(name for name, _ in named)
         made.what = what
+        made._asked = asked
         made._frames = None
         return made
 
     def __getnewargs__(self) -> tuple[Any, ...]:
-        return tuple(self.items()), self.what
+        return tuple(self.items()), self.what, self._asked
 
     @overload
     def __getitem__(self, key: str | SupportsIndex, /) -> Result: ...
@@ -184,11 +193,21 @@ class Results(tuple[Result, ...]):
         from pleemu.report.plots import plot_compare
 
         need_matplotlib()
+        self._check_some()
         return plot_compare([(name, run.beginning()) for name, run in self.items()], path)
 
     def to_html(self, path: str | Path) -> None:
         """Write one page of all runs for a browser: as `pleemu compare --report` does."""
-        write_pages(Path(path), list(self.items()), what=self.what)
+        from pleemu.experiment.repeat import Asked, repeat
+
+        self._check_some()
+        write_pages(
+            Path(path), list(self.items()), repeat(self, self._asked or Asked(command="compare")), what=self.what
+        )
+
+    def _check_some(self) -> None:
+        if not self:
+            raise PleemuError("this comparison has no runs, so there is nothing to show")
 
     def _repr_html_(self) -> str:
         from pleemu.report.html import compare_html
@@ -199,19 +218,14 @@ class Results(tuple[Result, ...]):
 def write_pages(
     path: Path,
     cases: Sequence[tuple[str, Result]],
+    repeat: Repeat,
     *,
     what: str = "policy",
-    command: str = "",
-    explain: str = "",
     progress: Callable[[str, int, int], None] | None = None,
 ) -> None:
-    """Write one page of some runs. Without ``command`` they are repeated from the scenario's text, which it has."""
-    from pleemu.report.page import Repeat, write_page
+    """Write one page of some runs; ``repeat`` is how to make them again."""
+    from pleemu.report.page import write_page
 
-    run = cases[0][1]
-    several = len(cases) > 1
-    given = f"pleemu {'compare' if several else 'run'} {run.scenario.name}.toml"
-    repeat = Repeat(command=command or given, explain=explain or f"pleemu explain {run.scenario.name}.toml")
     write_page(path, recordings_of(cases, progress), repeat, what=what)
 
 

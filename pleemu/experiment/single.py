@@ -33,6 +33,7 @@ def run_once(
 
     policy = policy_named(scenario.policy) if policy is None else policy
     check_policy(policy, scenario.host.scheduler)
+    scenario.check_programs()
     check_outputs({"trace": trace}, [(scenario, policy)])
     programs = load_programs(scenario)
     if trace is None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from attrs import define, field
 
+from pleemu.behaviour import compiled_in
 from pleemu.deferred import is_plain_python
 from pleemu.errors import nearest
 from pleemu.hypervisor.call import FUNCTIONS
@@ -90,6 +91,9 @@ def _compiled(own: OwnPolicy, made: Bound) -> dict[str, int]:
     if own.digest not in _machine_code:
         from pleemu.machine.own_compiled import compile_functions
 
+        own.check_unchanged()
+        for one in compiled_in(own.functions):
+            one.recompile()  # numba keeps the globals of the first time
         _machine_code[own.digest] = compile_functions(own)
     made.kept.append(_machine_code[own.digest])
     return {name: one.address for name, one in _machine_code[own.digest].items()}

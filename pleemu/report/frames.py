@@ -65,10 +65,22 @@ def write_parquet(frames: Mapping[str, DataFrame], folder: str | Path) -> tuple[
         folder.mkdir(parents=True, exist_ok=True)
         for name, frame in frames.items():
             paths.append(folder / f"{name}.parquet")
-            frame.to_parquet(paths[-1], engine="pyarrow")
+            frame.to_parquet(paths[-1], engine="pyarrow", schema=_schema(frame))
     except OSError as error:
         raise PleemuError(f"{folder}: the frames cannot be written: {error.strerror or error}") from None
     return tuple(paths)
+
+
+def _schema(frame: DataFrame) -> Any:
+    """Return a frame's Arrow types; what has no words yet is a column of words all the same."""
+    import pyarrow
+
+    schema = pyarrow.Schema.from_pandas(frame)
+    for place, column in enumerate(schema):
+        kind = column.type
+        if pyarrow.types.is_dictionary(kind) and pyarrow.types.is_null(kind.value_type):
+            schema = schema.set(place, column.with_type(pyarrow.dictionary(kind.index_type, pyarrow.string())))
+    return schema
 
 
 def need_pandas() -> Any:
@@ -94,7 +106,7 @@ def _series(name: str, values: Any) -> Any:
         column = pandas.array(np.asarray(values, np.int64), dtype="Int64")
         column[np.asarray(values) == ABSENT] = pandas.NA
         return column
-    return values
+    return pandas.Series(values, dtype=str) if isinstance(values, list) else values  # lists are of words
 
 
 _MAY_BE_ABSENT = frozenset(
@@ -107,6 +119,10 @@ def _with_categories(frame: DataFrame) -> DataFrame:
         if name in _FEW:
             frame[name] = frame[name].astype(str).astype("category")
     return frame
+
+
+def _or_nan(value: float | None) -> float:
+    return np.nan if value is None else float(value)
 
 
 def _summary(case: str, run: Run) -> dict[str, Any]:
@@ -123,11 +139,11 @@ def _summary(case: str, run: Run) -> dict[str, Any]:
         "yields": sum(one.attempts for one in run.boosts),
         "honoured": sum(one.honoured for one in run.boosts),
         "operations": sum(vm.operations for vm in run.vms),
-        "precision": total.precision,
-        "recall": total.recall,
-        "exits_per_hand_over": total.exits_per_hand_over,
-        "ran_after_ns": total.ran_after_ns,
-        "released_after_ns": total.released_after_ns,
+        "precision": _or_nan(total.precision),
+        "recall": _or_nan(total.recall),
+        "exits_per_hand_over": _or_nan(total.exits_per_hand_over),
+        "ran_after_ns": _or_nan(total.ran_after_ns),
+        "released_after_ns": _or_nan(total.released_after_ns),
         "spin_ns": total.spin_ns,
         "fairness": run.fairness,
         "idle_share": run.idle_share,

@@ -76,6 +76,8 @@ def _field(path: str, attribute: Attribute[Any]) -> Iterator[str]:
 
 def _default(attribute: Attribute[Any]) -> str:
     unit = attribute.metadata.get("unit", "")
+    if attribute.metadata.get("entries"):
+        return "the guest's own: pleemu list parameters"
     if attribute.default is NOTHING:
         return "required"
     if attribute.default is None:

@@ -28,7 +28,7 @@ from pleemu.report.html import html_of
 from pleemu.report.page_data import case_data
 from pleemu.report.page_part import RECORDS, ROWS
 from pleemu.report.run_report import machine_line, run_report, seeds_of
-from pleemu.report.scenario_text import scenario_text
+from pleemu.report.scenario_text import in_place, scenario_text
 from pleemu.report.timeline import TimelinePlot
 from pleemu.report.whole_file import write_whole
 from pleemu.trace.recording import Recording
@@ -45,6 +45,7 @@ class Repeat:
 
     command: str
     explain: str = ""  # followed by the number of an exit, and by the policy of a run of several
+    saved: str = ""  # the file that they take the scenario's text from, if any
 
 
 def write_page(path: Path, cases: Sequence[tuple[str, Recording]], repeat: Repeat, *, what: str = "policy") -> None:
@@ -188,13 +189,15 @@ def _repeat(runs: Sequence[tuple[str, Run]], repeat: Repeat) -> str:
     scenarios = []
     for name, run in runs:
         hidden = f' data-of="{escape(name)}"' if len(runs) > 1 else ""
-        text = escape(scenario_text(run.scenario, policy=run.policy))
+        text = escape(scenario_text(in_place(run.scenario), policy=run.policy))
         scenarios.append(f'<pre class="source"{hidden}>{text}</pre>')
+    saved = f" Save it as {escape(repeat.saved)} for the command." if repeat.saved else ""
     return (
         '<section class="card"><h2>Repeat it</h2>'
         '<p class="hint">The same scenario and seed give the same events, to the cycle.</p>'
         f'<pre class="source">{escape(repeat.command)}</pre>'
-        '<details><summary>The scenario</summary><p class="hint">Its programs are looked for beside the file.</p>'
+        "<details><summary>The scenario</summary>"
+        f'<p class="hint">Its programs are named by where they were when this page was made.{saved}</p>'
         f"{''.join(scenarios)}</details>"
         "<details><summary>Digests over all events</summary>"
         f'<pre class="source">{escape(digests)}</pre></details></section>\n'

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
 
-from pleemu.own_policy import is_own
-from pleemu.scenario import Scenario
+from pleemu.generations import VANILLA
+from pleemu.own_policy import is_own, of_functions
+from pleemu.scenario import Scenario, Vm
 from pleemu.structure import described, unstructure
 
 
@@ -18,10 +20,28 @@ def scenario_text(scenario: Scenario, *, policy: str | None = None) -> str:
 
     Programs are looked for beside the file. A policy of one's own stands in a comment: it goes on the command line.
     """
-    own = policy is not None and any(is_own(part) for part in policy.split("+"))
-    chosen = scenario if policy is None or own else attrs.evolve(scenario, policy=policy)
-    comment = [f"# --policy {policy}"] if own else []
+    policy = scenario.policy if policy is None else policy
+    own = any(is_own(part) for part in policy.split("+"))
+    chosen = attrs.evolve(scenario, policy=VANILLA if own else policy)
+    comment = [f"# {'policy' if of_functions(policy) else '--policy'} {policy}"] if own else []
     return "\n".join([*comment, *_lines(chosen)]) + "\n"
+
+
+def in_place(scenario: Scenario) -> Scenario:
+    """Return the scenario with its files named by where they are, so that its text may stand anywhere."""
+    folder = os.path.abspath(scenario.folder)
+    if not folder.isprintable():
+        return scenario
+    return attrs.evolve(scenario, vm=tuple(_vm_in_place(vm, folder) for vm in scenario.vm))
+
+
+def _vm_in_place(vm: Vm, folder: str) -> Vm:
+    if vm.profile:
+        is_file = vm.profile.endswith(".toml")
+        return attrs.evolve(vm, profile=os.path.join(folder, vm.profile)) if is_file else vm
+    if isinstance(vm.program, str):
+        return attrs.evolve(vm, program=os.path.join(folder, vm.program))
+    return attrs.evolve(vm, program=tuple(os.path.join(folder, one) for one in vm.program))
 
 
 def _lines(scenario: Scenario) -> Iterator[str]:
