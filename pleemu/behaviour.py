@@ -17,6 +17,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 _TOLD_BY_NAME = sys.stdlib_module_names | {"numpy", "numba"}
+_ASK_BY_NAME = {"__import__", "eval", "exec", "getattr", "globals", "locals", "vars"}
 _PLAIN = (type(None), type(...), bool, float, complex, str, bytes)
 
 
@@ -101,6 +102,8 @@ class _Teller:
 
     def _function(self, function: FunctionType) -> str:
         code, around = function.__code__, function.__globals__
+        if _reads_by_other_ways(code, around):
+            raise _UntoldError
         attributes = list(dict.fromkeys(_names_of(code)))
         names = [name for name in attributes if name in set(_globals_of(code))]
         read = {name: around[name] for name in names if name in around}
@@ -129,9 +132,14 @@ def _nested(code: CodeType) -> Iterator[CodeType]:
 
 
 def _globals_of(code: CodeType) -> Iterator[str]:
+    return _names_in(code, "LOAD_GLOBAL", "LOAD_NAME")
+
+
+def _names_in(code: CodeType, *steps: str) -> Iterator[str]:
+    """Yield the names in steps of some kinds. Constants are left out: `dis` prints each, and not every one can be."""
     for one in _nested(code):
-        for step in dis.get_instructions(one):
-            if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+        for step in dis.get_instructions(one.replace(co_consts=(None,) * len(one.co_consts))):
+            if step.opname in steps:
                 yield step.argval
 
 
@@ -139,6 +147,13 @@ def _names_of(code: CodeType) -> Iterator[str]:
     """Yield the names of globals and attributes."""
     for one in _nested(code):
         yield from one.co_names
+
+
+def _reads_by_other_ways(code: CodeType, around: Mapping[str, Any]) -> bool:
+    """Whether a function imports a module of the user's, or asks for values by names that are not in its code."""
+    imported = _names_in(code, "IMPORT_NAME")
+    asked = (name for name in _globals_of(code) if name not in around)
+    return not all(map(_is_known, imported)) or not _ASK_BY_NAME.isdisjoint(asked)
 
 
 def _held(function: FunctionType) -> Sequence[Any]:

@@ -135,3 +135,27 @@ def test_what_may_change_unseen_is_not_told(value: Any) -> None:
     assert all(of(way(value)) is None for way in WAYS)
     assert of(made("def f(me, c):\n    return x", x=[math])) is not None
     assert of(made("def f(me, c):\n    return x", x=[ModuleType("mine")])) is None
+
+
+@pytest.mark.parametrize(
+    "read",
+    ["globals()['VALUE']", "getattr(settings, 'V' + 'ALUE')", "vars(settings)['VALUE']", "eval('VALUE')",
+     "(lambda: globals())()['VALUE']", "__import__('settings').VALUE"],
+)  # fmt: skip
+def test_what_is_asked_for_by_name_cannot_be_told(read: str) -> None:
+    """Its code does not say which value that is; a function of that name of one's own is one like any other."""
+    assert of(made(f"def f(me, c):\n    return {read}", VALUE=1, settings=ModuleType("settings"))) is None
+    assert of(made("def f(me, c):\n    return vars(c)", vars=abs)) is not None
+
+
+@pytest.mark.parametrize(("module", "told"), [("math", True), ("numpy.linalg", True), ("settings_of_mine", False)])
+def test_only_what_comes_with_python_may_be_imported_inside(module: str, told: bool) -> None:
+    """A module of the user's own may have other values the next time."""
+    source = f"def f(me, c):\n    import {module} as one\n    return one.pi"
+    assert (of(made(source)) is not None) == told
+
+
+def test_constant_that_nobody_prints_is_told() -> None:
+    """A whole number of more digits than Python turns into text, beside a global."""
+    huge = [made(f"def f(me, c):\n    return VALUE + {1 << 20_000 | bit:#x}", VALUE=1) for bit in (0, 1)]
+    assert None is not of(huge[0]) != of(huge[1]) is not None

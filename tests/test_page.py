@@ -290,7 +290,7 @@ def test_page_that_cannot_be_written_is_said_before_the_run(tmp_path: Path, caps
     assert "there is no folder" in capsys.readouterr().err
     assert main(["compare", "case_study", "--report", str(tmp_path)]) == 2
     assert "is a folder" in capsys.readouterr().err
-    with pytest.raises(PleemuError, match="cannot be written"):
+    with pytest.raises(PleemuError, match=r"to_html .*: that is a folder; name a file"):
         run_of("worst_case").to_html(tmp_path)
 
 

@@ -122,3 +122,19 @@ def test_comparison_of_nothing_shows_nothing(tmp_path: Path) -> None:
     for show in (Results().plot, lambda: Results().to_html(tmp_path / "x.html")):
         with pytest.raises(PleemuError, match="has no runs"):
             show()
+
+
+@pytest.mark.parametrize("write", ["to_html", "plot"])
+@pytest.mark.parametrize("several", [False, True])
+def test_results_overwrite_nothing_that_they_come_from(write: str, several: bool, tmp_path: Path) -> None:
+    """The scenario and its guest stay what they are."""
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    (tmp_path / "guest.S").write_text(".globl guest_main\nguest_main:\n    ret\n")
+    scenario = tmp_path / "mine.toml"
+    scenario.write_text('duration_ms = 1\n[[vm]]\nname = "a"\nprogram = "guest.S"\n')
+    texts = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    made = pleemu.compare(scenario, "vanilla,no-ple") if several else pleemu.run(scenario)
+    for path in texts:
+        with pytest.raises(PleemuError, match="overwrite"):
+            getattr(made, write)(path)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == texts

@@ -90,12 +90,14 @@ class Result(Run):
         from pleemu.report.plots import plot_run
 
         need_matplotlib()
+        _check_output("plot", path, [self])
         return plot_run(self.beginning(), path)
 
     def to_html(self, path: str | Path) -> None:
         """Write a page for a browser, with a timeline and every decision: as `pleemu run --report` does."""
         from pleemu.experiment.repeat import Asked, repeat
 
+        _check_output("to_html", path, [self])
         write_pages(Path(path), [(self.policy, self)], repeat([self], self.again.asked or Asked()))
 
     def frames(self) -> Frames:
@@ -194,6 +196,7 @@ class Results(tuple[Result, ...]):
 
         need_matplotlib()
         self._check_some()
+        _check_output("plot", path, self)
         return plot_compare([(name, run.beginning()) for name, run in self.items()], path)
 
     def to_html(self, path: str | Path) -> None:
@@ -201,6 +204,7 @@ class Results(tuple[Result, ...]):
         from pleemu.experiment.repeat import Asked, repeat
 
         self._check_some()
+        _check_output("to_html", path, self)
         write_pages(
             Path(path), list(self.items()), repeat(self, self._asked or Asked(command="compare")), what=self.what
         )
@@ -213,6 +217,14 @@ class Results(tuple[Result, ...]):
         from pleemu.report.html import compare_html
 
         return compare_html(tuple(self.items()), self.what)
+
+
+def _check_output(method: str, path: str | Path | None, runs: Iterable[Result]) -> None:
+    """Refuse a file that cannot be written, or that a run reads."""
+    from pleemu.experiment.outputs import check_outputs
+
+    if path is not None:
+        check_outputs({method: Path(path)}, [(run.scenario, run.again.policy) for run in runs])
 
 
 def write_pages(
