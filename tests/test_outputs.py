@@ -16,8 +16,8 @@ from pleemu.errors import PleemuError
 from pleemu.experiment.outputs import check_outputs, files_read
 from pleemu.machine import run as machine_run
 from pleemu.policy import policy
-from pleemu.report.whole_file import check_output
 from pleemu.template import new_guest, new_policy
+from pleemu.whole_file import check_output
 
 SCENARIO = '[[vm]]\nname = "a"\nprogram = ["guest.S", "part.c"]\n[[vm]]\nname = "b"\nprofile = "mine-profile.toml"\n'
 PROFILE = 'name = "mine"\norigin = "mine"\nprogram = "applied.S"\n'

@@ -82,9 +82,7 @@ def parse_axis(given: str) -> Axis:
         raise ScenarioError(
             f"--across {given}: write --across FIELD=VALUE,VALUE, as in --across hardware.processor=haswell,zen4"
         )
-    doubled = next((value for number, value in enumerate(values) if value in values[:number]), None)
-    if doubled is not None:
-        raise ScenarioError(f"--across {given}: {doubled} is named twice; name each value once")
+    _check_each_once(values, f"--across {given}")
     return Axis(path, values)
 
 
@@ -105,11 +103,14 @@ def _axis_of(path: Any, given: Any) -> Axis:
     values = tuple(map(spelled if path == "policy" else plain, given))
     if not values:
         raise ScenarioError(f"across: {path}: the list is empty; give one value or more")
-    words = [as_text(value) for value in values]
-    doubled = next((value for number, value in enumerate(words) if value in words[:number]), None)
-    if doubled is not None:
-        raise ScenarioError(f"across: {path}: {doubled} is named twice; name each value once")
+    _check_each_once([as_text(value) for value in values], f"across: {path}")
     return Axis(path, values)
+
+
+def _check_each_once(values: Sequence[str], where: str) -> None:
+    doubled = next((value for number, value in enumerate(values) if value in values[:number]), None)
+    if doubled is not None:
+        raise ScenarioError(f"{where}: {doubled} is named twice; name each value once")
 
 
 def by_policy(scenario: Scenario, policies: Iterable[Policy] = POLICIES) -> tuple[Case, ...]:

@@ -50,7 +50,6 @@ def explain(
     from pleemu.machine.run import load_programs, simulate  # here, because it brings the compiler
 
     asked = [_range(text) for text in exits if text not in WORDS]
-    scenario.check_programs()
     programs = load_programs(scenario)
     run = simulate(scenario, policy=policy, progress=progress, programs=programs, skip=skip)
     wanted = {number for first, last in asked for number in _numbers(first, last, run.ple.exits)}

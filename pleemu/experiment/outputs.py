@@ -12,8 +12,8 @@ from pleemu.errors import PleemuError
 from pleemu.guest.source import LIBRARY, SOURCE_LIMIT
 from pleemu.policy import Policy
 from pleemu.profile import profile_path
-from pleemu.report.whole_file import check_output
 from pleemu.scenario import Scenario
+from pleemu.whole_file import check_output
 
 _INCLUDE = re.compile(rb'^\s*[.#]\s*include\s+"([^"\n]+)"', re.MULTILINE)
 

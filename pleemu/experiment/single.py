@@ -33,7 +33,6 @@ def run_once(
 
     policy = policy_named(scenario.policy) if policy is None else policy
     check_policy(policy, scenario.host.scheduler)
-    scenario.check_programs()
     check_outputs({"trace": trace}, [(scenario, policy)])
     programs = load_programs(scenario)
     if trace is None:

@@ -40,7 +40,8 @@ def prepare(announce: Callable[[str], None]) -> None:
 
 
 def load_programs(scenario: Scenario) -> dict[Program, Image]:
-    """Compile, assemble and link every program of a scenario, each once."""
+    """Compile, assemble and link every program of a scenario, each once; an absent one is named by its field."""
+    scenario.check_programs()
     programs = dict.fromkeys(scenario.program_of(vm) for vm in scenario.vm)
     return {program: load(*program.paths, cc=program.cc, cflags=program.cflags) for program in programs}
 

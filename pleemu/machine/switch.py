@@ -39,8 +39,7 @@ def schedule(m, p, state, now):
     chosen = pick_next_task(m, p, cycles_to_ns(m.clock[0], now))
     if chosen < 0 and prev >= 0 and pushed < 0 and newidle_balance(m, p, now):
         chosen = pick_next_task(m, p, cycles_to_ns(m.clock[0], now))
-    if prev >= 0:
-        tell_virtual_time(m, p, prev, now)
+    tell_virtual_time(m, p, prev, now)
     if m.journal[0].telling == 1:
         note_pick(m, p, chosen, now)
     if pcpu.hint_vcpu >= 0:
@@ -55,8 +54,7 @@ def schedule(m, p, state, now):
         else:
             carry_on(m, p, prev, now)
         return
-    if chosen >= 0:
-        tell_virtual_time(m, p, chosen, now)
+    tell_virtual_time(m, p, chosen, now)
     record(m, now, SCHED_SWITCH, p, prev, prev, chosen, state)
     if is_vcpu(m, prev):
         kvm_sched_out(m, p, prev, state == STATE_RUNNING or state == STATE_PREEMPTED, now)

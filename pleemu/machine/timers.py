@@ -69,8 +69,7 @@ def expire_timers(m, p, now):
 def handle_tick(m, p, now):
     """scheduler_tick, and the load balancing that it sets off."""
     scheduler_tick(m, p, cycles_to_ns(m.clock[0], now))
-    if m.pcpu[p].vcpu >= 0:
-        tell_virtual_time(m, p, m.pcpu[p].vcpu, now)
+    tell_virtual_time(m, p, m.pcpu[p].vcpu, now)
     trigger_load_balance(m, p, now)
     set_next_tick(m, p, now)
 

@@ -16,7 +16,12 @@ from pleemu.observe.journal import record
 
 @compiled
 def tell_virtual_time(m, p, task, now):
-    """On pCPU ``p`` it has been seen to that the vruntime of ``task`` is up to date; nothing if it has not moved."""
+    """On pCPU ``p`` it has been seen to that the vruntime of ``task`` is up to date; nothing if it has not moved.
+
+    The idle task, -1, has none.
+    """
+    if task < 0:
+        return
     se, told = m.task[task], m.told_time[task]
     charged = se.sum_exec_runtime - told.sum_exec_runtime
     if charged == 0 and se.vruntime == told.vruntime:
@@ -29,7 +34,5 @@ def tell_virtual_time(m, p, task, now):
 @compiled
 def tell_arrival(m, p, q, task, now):
     """On pCPU ``p``, ``task`` has become runnable on pCPU ``q``, whose own thread has been charged for it."""
-    running = m.pcpu[q].vcpu
-    if running >= 0:
-        tell_virtual_time(m, p, running, now)
+    tell_virtual_time(m, p, m.pcpu[q].vcpu, now)
     tell_virtual_time(m, p, task, now)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pleemu.errors import PleemuError
-from pleemu.report.whole_file import write_whole
+from pleemu.whole_file import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

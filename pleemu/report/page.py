@@ -30,8 +30,8 @@ from pleemu.report.page_part import RECORDS, ROWS
 from pleemu.report.run_report import machine_line, run_report, seeds_of
 from pleemu.report.scenario_text import in_place, scenario_text
 from pleemu.report.timeline import TimelinePlot
-from pleemu.report.whole_file import write_whole
 from pleemu.trace.recording import Recording
+from pleemu.whole_file import write_whole
 
 EVENTS = 2_000_000  # of a run that are kept to choose a page's from; of a longer run the first ones
 STORIES = 50_000

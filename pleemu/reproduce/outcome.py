@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pleemu.report.whole_file import check_output, write_whole
 from pleemu.reproduce.markdown import markdown_report
 from pleemu.reproduce.page import page
 from pleemu.reproduce.plain import results_json
 from pleemu.reproduce.results import Results
 from pleemu.reproduce.store import Store
+from pleemu.whole_file import check_output, write_whole
 
 FILES = {"results.json": results_json, "results.md": markdown_report, "report.html": page}
 

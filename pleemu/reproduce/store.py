@@ -14,10 +14,10 @@ from pathlib import Path
 from pleemu.catalogue import programs_folder
 from pleemu.errors import PleemuError, ScenarioError
 from pleemu.jit import sources_digest
-from pleemu.report.whole_file import write_whole
 from pleemu.reproduce.measures import Measures, measures_from_json, measures_to_json
 from pleemu.reproduce.plan import Job
 from pleemu.scenario import Program
+from pleemu.whole_file import write_whole
 
 _FOLDER = "runs"
 _LIMIT = 1 << 20  # bytes of a record

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ from pleemu.scenario import Scenario
 from pleemu.trace.stream import Happening, Stream
 from pleemu.trace.text import TextWriter, ftrace_line, perf_line
 from pleemu.trace.trace_dat import TraceDat
+from pleemu.whole_file import final_place, is_device, new_part
 
 Sink = Callable[[NDArray[Any]], None]
 
@@ -152,14 +152,14 @@ class _NotWritten(ScenarioError):
 @contextmanager
 def _new_file(path: Path, chosen: Format) -> Iterator[BinaryIO]:
     with _explained(path):
-        final = Path(os.path.realpath(path))  # unlike resolve, not stopped by links in a circle
-        in_place = path.exists() and not path.is_file()
+        final = final_place(path)
+        in_place = is_device(path)
         if in_place and (chosen.seeks or path.is_dir()):
             raise OSError(None, "it is no regular file")
         if in_place:  # a pipe, a terminal
             file, part = cast(BinaryIO, path.open("wb")), None
         else:
-            descriptor, part = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent)
+            descriptor, part = new_part(final)
             file = os.fdopen(descriptor, "wb")
     try:
         yield file

@@ -181,8 +181,8 @@ class Perfetto:
 
     def _hypercall_more(self, _: int, vcpu: int, least: int, icr: int, __: int) -> None:
         """A paravirtual IPI is to the x2APIC ids of its bitmap, which begins at the least of them."""
-        for receiver, (vm, number) in enumerate(zip(self._threads.vm, self._threads.number_in_vm, strict=True)):
-            if vm == self._threads.vm[vcpu] and number >= least and self._bitmap >> (number - least) & 1:
+        for receiver, number in self._same_vm(vcpu):
+            if number >= least and self._bitmap >> (number - least) & 1:
                 self._arrow_of_ipi(vcpu, receiver, icr & 0xFF)
 
     def _sched_migrate(self, _: int, __: int, thread: int, origin: int, where: int) -> None:
@@ -193,9 +193,7 @@ class Perfetto:
     def _receivers(self, sender: int, destination: int, icr: int) -> Iterator[int]:
         """Yield whom an ICR means (SDM 3A 10.6.1, 10.12.9), of all vCPUs: x2APIC ids are the numbers in the VM."""
         shorthand = icr >> 18 & 3
-        for number, (vm, vcpu) in enumerate(zip(self._threads.vm, self._threads.number_in_vm, strict=True)):
-            if vm != self._threads.vm[sender]:
-                continue
+        for number, vcpu in self._same_vm(sender):
             if shorthand:
                 meant = shorthand == 2 or (shorthand == 1) == (number == sender)
             elif icr & _LOGICAL and destination != 0xFFFFFFFF:
@@ -204,6 +202,12 @@ class Perfetto:
                 meant = destination in (vcpu, 0xFFFFFFFF)
             if meant:
                 yield number
+
+    def _same_vm(self, of: int) -> Iterator[tuple[int, int]]:
+        """Yield the vCPUs of a vCPU's VM: their numbers among all, and in it."""
+        for number, (vm, vcpu) in enumerate(zip(self._threads.vm, self._threads.number_in_vm, strict=True)):
+            if vm == self._threads.vm[of]:
+                yield number, vcpu
 
     def _probe(self, _: int, vcpu: int, probe: int, operand: int, rip: int) -> None:
         if probe == PROBE_LOCK_WAIT:

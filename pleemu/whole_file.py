@@ -27,11 +27,11 @@ def write_whole(path: Path, content: bytes, what: str) -> None:
     """Write a file so that it appears under its name when it is whole; a device is written as it is."""
     part = None
     try:
-        if _is_device(path):
+        if is_device(path):
             path.write_bytes(content)
             return
-        final = _final(path)
-        descriptor, part = _new_part(final)
+        final = final_place(path)
+        descriptor, part = new_part(final)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
         umask = os.umask(0)
@@ -47,24 +47,27 @@ def write_whole(path: Path, content: bytes, what: str) -> None:
 
 def _try_to_write(path: Path) -> None:
     """Make the file that would be written first, and take it away again."""
-    if _is_device(path):
+    if is_device(path):
         if not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         return
-    descriptor, part = _new_part(_final(path))
+    descriptor, part = new_part(final_place(path))
     os.close(descriptor)
     os.unlink(part)
 
 
-def _is_device(path: Path) -> bool:
+def is_device(path: Path) -> bool:
+    """Whether it is a pipe, a terminal or the like, which is written as it is; a folder counts, too."""
     return path.exists() and not path.is_file()
 
 
-def _final(path: Path) -> Path:
+def final_place(path: Path) -> Path:
+    """Return where a file will be, behind all links."""
     return Path(os.path.realpath(path))  # unlike resolve, not stopped by links in a circle
 
 
-def _new_part(final: Path) -> tuple[int, str]:
+def new_part(final: Path) -> tuple[int, str]:
+    """Make the file that is written first: its descriptor and its name."""
     return tempfile.mkstemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent)
 
 
