@@ -386,7 +386,8 @@ def test_browser_shows_the_number_of_a_vcpu_whose_name_is_long(browser: Any, tmp
     pleemu.run("worst_case", duration="20ms", fields=names).to_html(tmp_path / "out.html")
     open_page(browser, tmp_path / "out.html")
     drawn = browser.execute_script(
-        "const texts = []; const pen = pleemu.view.pen; pen.fillText = (text) => texts.push(text);"
+        "pleemu.view.drawNow(); const texts = []; const pen = pleemu.view.pen;"  # before the first frame there is none
+        "pen.fillText = (text) => texts.push(text);"
         "pleemu.view.drawNow(); delete pen.fillText; return texts"
     )
     assert set(names.values()) <= set(drawn)
